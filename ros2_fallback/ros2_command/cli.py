@@ -35,7 +35,7 @@ def main(argv: list[str]) -> Union[int, str, None]:
         return args.call(args) if rest is None else args.call(args, rest)
     except KeyboardInterrupt:
         return int(signal.SIGINT)
-    except RuntimeError as exc:
+    except (RuntimeError, OSError) as exc:
         return str(exc)
 
 

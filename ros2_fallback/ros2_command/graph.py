@@ -29,6 +29,8 @@ from .messages import fill, interface_class, select_field, to_yaml
 
 # Discovery has no end of its own: what has not answered by then counts as absent.
 _DISCOVERY_S = 1.5
+# A named node is waited for longer: on a busy machine its discovery was seen to take over 2.5 s.
+_NODE_S = 5.0
 
 
 @contextlib.contextmanager
@@ -321,7 +323,7 @@ def _node_with(target: str, seconds: float) -> Iterator[tuple[Node, str]]:
     """A node of ours, and the full name of the target once it is seen."""
     full = _absolute(target)
     with _node() as node:
-        if not _spin_for(node, seconds + _DISCOVERY_S, lambda: full in _node_names(node)):
+        if not _spin_for(node, seconds + _NODE_S, lambda: full in _node_names(node)):
             raise RuntimeError("Node not found")
         yield node, full
 

@@ -22,6 +22,7 @@ def environment(tmp_path, path=str(ROOT)):
         **os.environ,
         "PYTHONPATH": path + os.pathsep + os.environ.get("PYTHONPATH", ""),
         "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
+        "AMENT_PREFIX_PATH": os.environ.get("AMENT_PREFIX_PATH") or sys.prefix,
         "ROS_LOG_DIR": str(tmp_path),
         "ROS_DOMAIN_ID": "71",
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
