@@ -1,0 +1,1 @@
+"""Residual off-policy fine-tuning of behaviour-cloned policies. Nothing here imports ROS."""

@@ -1,0 +1,1 @@
+"""The ROS edge that all nodes share."""
