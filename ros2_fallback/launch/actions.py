@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any, Callable, Optional, Union
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from . import logging as launch_logging
 from .core import (
@@ -43,9 +43,9 @@ class DeclareLaunchArgument(Action):
         self,
         name: str,
         *,
-        default_value: Optional[SomeSubstitutionsType] = None,
-        description: Optional[str] = None,
-        choices: Optional[Iterable[str]] = None,
+        default_value: SomeSubstitutionsType | None = None,
+        description: str | None = None,
+        choices: Iterable[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -56,7 +56,9 @@ class DeclareLaunchArgument(Action):
         if self.choices is not None:
             if not self.choices:
                 raise RuntimeError(f"launch argument '{name}': choices must not be empty")
-            fixed = default_value is not None and not isinstance(default_value, (Substitution, list))
+            fixed = default_value is not None and not isinstance(
+                default_value, (Substitution, list)
+            )
             if fixed and default_value not in self.choices:
                 raise RuntimeError(
                     f'Provided default_value "{default_value}" is not in provided choices '
@@ -148,8 +150,8 @@ class OpaqueFunction(Action):
         self,
         *,
         function: Callable,
-        args: Optional[Iterable] = None,
-        kwargs: Optional[Mapping[str, Any]] = None,
+        args: Iterable | None = None,
+        kwargs: Mapping[str, Any] | None = None,
         **left: Any,
     ) -> None:
         super().__init__(**left)
@@ -157,7 +159,7 @@ class OpaqueFunction(Action):
             raise TypeError(f"OpaqueFunction: function must be callable, got {function!r}")
         self._function, self._args, self._kwargs = function, tuple(args or ()), dict(kwargs or {})
 
-    def execute(self, context: LaunchContext) -> Optional[list]:
+    def execute(self, context: LaunchContext) -> list | None:
         return self._function(context, *self._args, **self._kwargs)
 
 
@@ -198,7 +200,7 @@ class GroupAction(Action):
         *,
         scoped: bool = True,
         forwarding: bool = True,
-        launch_configurations: Optional[Mapping] = None,
+        launch_configurations: Mapping | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -223,9 +225,9 @@ class IncludeLaunchDescription(Action):
 
     def __init__(
         self,
-        launch_description_source: Union[PythonLaunchDescriptionSource, SomeSubstitutionsType],
+        launch_description_source: PythonLaunchDescriptionSource | SomeSubstitutionsType,
         *,
-        launch_arguments: Optional[Iterable[tuple]] = None,
+        launch_arguments: Iterable[tuple] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -323,9 +325,9 @@ class TimerAction(Action):
     def __init__(
         self,
         *,
-        period: Union[float, SomeSubstitutionsType],
+        period: float | SomeSubstitutionsType,
         actions: Iterable[LaunchDescriptionEntity],
-        cancel_on_shutdown: Union[bool, SomeSubstitutionsType] = True,
+        cancel_on_shutdown: bool | SomeSubstitutionsType = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -336,7 +338,7 @@ class TimerAction(Action):
         self.actions = list(actions)
         self._cancel_on_shutdown = normalize_typed(cancel_on_shutdown, bool)
         self._canceled = asyncio.Event()
-        self._done: Optional[asyncio.Future] = None
+        self._done: asyncio.Future | None = None
         self._locals: dict[str, Any] = {}
 
     def describe(self) -> str:
@@ -348,7 +350,7 @@ class TimerAction(Action):
     def cancel(self) -> None:
         self._canceled.set()
 
-    def get_asyncio_future(self) -> Optional[asyncio.Future]:
+    def get_asyncio_future(self) -> asyncio.Future | None:
         return self._done
 
     def execute(self, context: LaunchContext) -> None:
@@ -376,7 +378,7 @@ class TimerAction(Action):
         assert self._done is not None
         try:
             await asyncio.wait_for(self._canceled.wait(), seconds)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             context.emit_event_sync(TimerEvent(self))
         self._done.set_result(None)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from .core import Condition, LaunchContext, SomeSubstitutionsType, normalize, perform
 
 __all__ = [
@@ -43,7 +41,7 @@ class UnlessCondition(IfCondition):
 class LaunchConfigurationEquals(Condition):
     """Holds where a configuration has the value (None: where it is not set)."""
 
-    def __init__(self, name: str, expected_value: Optional[SomeSubstitutionsType]) -> None:
+    def __init__(self, name: str, expected_value: SomeSubstitutionsType | None) -> None:
         self._name = name
         self._expected = None if expected_value is None else normalize(expected_value)
         super().__init__(predicate=self._holds)

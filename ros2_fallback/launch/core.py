@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import collections
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
-from typing import Any, Callable, List, Optional, Union
+from typing import Any, Union
 
 import yaml
 
@@ -21,14 +21,14 @@ class SubstitutionFailure(RuntimeError):
 class Substitution:
     """Something that becomes text once a launch context is known."""
 
-    def perform(self, context: "LaunchContext") -> str:
+    def perform(self, context: LaunchContext) -> str:
         raise NotImplementedError
 
     def describe(self) -> str:
         return repr(self)
 
 
-SomeSubstitutionsType = Union[str, Substitution, Iterable[Union[str, Substitution]]]
+SomeSubstitutionsType = Union[str, Substitution, Iterable[str | Substitution]]
 SomeEntitiesType = Union["LaunchDescriptionEntity", Iterable["LaunchDescriptionEntity"]]
 
 
@@ -43,18 +43,18 @@ class TextSubstitution(Substitution):
     def describe(self) -> str:
         return f"'{self.text}'"
 
-    def perform(self, context: "LaunchContext") -> str:
+    def perform(self, context: LaunchContext) -> str:
         return self.text
 
 
-def normalize(value: Any) -> List[Substitution]:
+def normalize(value: Any) -> list[Substitution]:
     """Text, a path, a substitution or an iterable of them, as a list of substitutions."""
     if isinstance(value, (str, os.PathLike)):
         return [TextSubstitution(text=os.fspath(value))]
     if isinstance(value, Substitution):
         return [value]
     if isinstance(value, Iterable):
-        out: List[Substitution] = []
+        out: list[Substitution] = []
         for item in value:
             if isinstance(item, (str, os.PathLike)):
                 out.append(TextSubstitution(text=os.fspath(item)))
@@ -66,7 +66,7 @@ def normalize(value: Any) -> List[Substitution]:
     raise TypeError(f"expected text, a substitution or a list of them, got {value!r}")
 
 
-def perform(context: "LaunchContext", parts: Iterable[Substitution]) -> str:
+def perform(context: LaunchContext, parts: Iterable[Substitution]) -> str:
     """Join what the substitutions of `parts` give in `context`."""
     return "".join(part.perform(context) for part in parts)
 
@@ -152,7 +152,7 @@ def normalize_typed(value: Any, data_type: Any) -> Any:
     return items
 
 
-def perform_typed(context: "LaunchContext", value: Any, data_type: Any) -> Any:
+def perform_typed(context: LaunchContext, value: Any, data_type: Any) -> Any:
     """The value of something that passed `normalize_typed`."""
     if isinstance(value, SCALARS):
         return value
@@ -181,7 +181,7 @@ class BaseEventHandler:
     def matches(self, event: Event) -> bool:
         return self._matcher(event)
 
-    def handle(self, event: Event, context: "LaunchContext") -> Any:
+    def handle(self, event: Event, context: LaunchContext) -> Any:
         context.extend_locals({"event": event})
         if self.handle_once:
             context.unregister_event_handler(self)
@@ -199,13 +199,13 @@ class EventHandler(BaseEventHandler):
         self,
         *,
         matcher: Callable[[Event], bool],
-        entities: Optional[SomeEntitiesType] = None,
+        entities: SomeEntitiesType | None = None,
         handle_once: bool = False,
     ) -> None:
         super().__init__(matcher=matcher, handle_once=handle_once)
         self.entities = entities
 
-    def handle(self, event: Event, context: "LaunchContext") -> Any:
+    def handle(self, event: Event, context: LaunchContext) -> Any:
         super().handle(event, context)
         return self.entities
 
@@ -218,7 +218,7 @@ class LaunchContext:
         self.noninteractive = noninteractive
         self.launch_configurations: dict[str, Any] = {}
         self.is_shutdown = False
-        self.asyncio_loop: Optional[asyncio.AbstractEventLoop] = None
+        self.asyncio_loop: asyncio.AbstractEventLoop | None = None
         self.event_queue: asyncio.Queue[Event] = asyncio.Queue()
         self.event_handlers: collections.deque[BaseEventHandler] = collections.deque()
         self._globals: dict[str, Any] = {}
@@ -299,10 +299,10 @@ class Condition:
 class LaunchDescriptionEntity:
     """Anything a launch description may hold."""
 
-    def visit(self, context: LaunchContext) -> Optional[list]:
+    def visit(self, context: LaunchContext) -> list | None:
         return None
 
-    def get_asyncio_future(self) -> Optional[asyncio.Future]:
+    def get_asyncio_future(self) -> asyncio.Future | None:
         return None
 
     def describe_sub_entities(self) -> list:
@@ -316,7 +316,7 @@ class LaunchDescriptionEntity:
 class Action(LaunchDescriptionEntity):
     """An entity that does something, if its condition holds."""
 
-    def __init__(self, *, condition: Optional[Condition] = None) -> None:
+    def __init__(self, *, condition: Condition | None = None) -> None:
         self.condition = condition
 
     def describe(self) -> str:
@@ -333,12 +333,12 @@ class Action(LaunchDescriptionEntity):
             return []
         return [(f"Conditionally included by {self.describe()}", self.get_sub_entities())]
 
-    def visit(self, context: LaunchContext) -> Optional[list]:
+    def visit(self, context: LaunchContext) -> list | None:
         if self.condition is None or self.condition.evaluate(context):
             return self.execute(context)
         return None
 
-    def execute(self, context: LaunchContext) -> Optional[list]:
+    def execute(self, context: LaunchContext) -> list | None:
         return None
 
 
@@ -355,7 +355,9 @@ def visit_all(entity: LaunchDescriptionEntity, context: LaunchContext) -> list[a
 class LaunchDescription(LaunchDescriptionEntity):
     """A list of entities, visited in order."""
 
-    def __init__(self, initial_entities: Optional[Iterable[LaunchDescriptionEntity]] = None) -> None:
+    def __init__(
+        self, initial_entities: Iterable[LaunchDescriptionEntity] | None = None
+    ) -> None:
         self.entities = list(initial_entities or [])
 
     def add_entity(self, entity: LaunchDescriptionEntity) -> None:
@@ -380,7 +382,7 @@ class LaunchDescription(LaunchDescriptionEntity):
 
         found: list[tuple] = []
 
-        def walk(entities: Iterable, conditional: bool, includes: Optional[list]) -> None:
+        def walk(entities: Iterable, conditional: bool, includes: list | None) -> None:
             for entity in entities:
                 if isinstance(entity, DeclareLaunchArgument):
                     if any(entity.name == known.name for known, _ in found):

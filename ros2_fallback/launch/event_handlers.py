@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Callable, Optional, Type
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from .core import BaseEventHandler, Event, LaunchContext, LaunchDescriptionEntity
 from .events import Shutdown
@@ -27,7 +27,7 @@ class _OnProcessEvent(BaseEventHandler):
     """A process event, of one action or of those a callable accepts."""
 
     def __init__(
-        self, event_class: Type[Event], target_action: Any, reaction: Any, what: str, **kwargs: Any
+        self, event_class: type[Event], target_action: Any, reaction: Any, what: str, **kwargs: Any
     ) -> None:
         from .process import ExecuteProcess
 
@@ -74,7 +74,7 @@ class OnShutdown(BaseEventHandler):
     """The launch is ending."""
 
     def __init__(
-        self, *, on_shutdown: Any, matcher: Optional[Callable] = None, **kwargs: Any
+        self, *, on_shutdown: Any, matcher: Callable | None = None, **kwargs: Any
     ) -> None:
         super().__init__(matcher=lambda event: isinstance(event, Shutdown), **kwargs)
         self._reaction = (

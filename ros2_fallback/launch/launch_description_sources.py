@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
-from typing import Optional
 
 from . import logging as launch_logging
 from .core import LaunchContext, LaunchDescription, SomeSubstitutionsType, normalize, perform
@@ -38,8 +37,8 @@ class PythonLaunchDescriptionSource:
 
     def __init__(self, launch_file_path: SomeSubstitutionsType) -> None:
         self._parts = normalize(launch_file_path)
-        self._expanded: Optional[str] = None
-        self._description: Optional[LaunchDescription] = None
+        self._expanded: str | None = None
+        self._description: LaunchDescription | None = None
 
     @property
     def location(self) -> str:
@@ -54,7 +53,7 @@ class PythonLaunchDescriptionSource:
             self._description = get_launch_description_from_python_launch_file(self._expanded)
         return self._description
 
-    def try_get_launch_description_without_context(self) -> Optional[LaunchDescription]:
+    def try_get_launch_description_without_context(self) -> LaunchDescription | None:
         """The description if the path needs nothing known only while launching, else None."""
         if self._description is None:
             try:

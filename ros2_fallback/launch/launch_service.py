@@ -7,7 +7,7 @@ import logging
 import signal
 import traceback
 from collections.abc import Iterable
-from typing import Any, Optional
+from typing import Any
 
 from . import logging as launch_logging
 from .core import (
@@ -36,7 +36,7 @@ class LaunchService:
     def __init__(
         self,
         *,
-        argv: Optional[Iterable[str]] = None,
+        argv: Iterable[str] | None = None,
         noninteractive: bool = False,
         debug: bool = False,
     ) -> None:
@@ -122,7 +122,7 @@ class LaunchService:
         self._logger.info(f"All log files can be found below {launch_logging.log_dir()}")
         level = logging.getLevelName(self._logger.getEffectiveLevel())
         self._logger.info(f"Default logging verbosity is set to {level}")
-        next_event: Optional[asyncio.Task] = None
+        next_event: asyncio.Task | None = None
         try:
             while True:
                 self._futures = [future for future in self._futures if not future.done()]

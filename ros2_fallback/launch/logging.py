@@ -12,13 +12,13 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 SCREEN_FORMAT = "[{levelname}] [{name}]: {message}"
 FILE_FORMAT = "{created:.7f} [{levelname}] [{name}]: {message}"
 DESTINATIONS = ("screen", "log", "own_log")
 
-_log_dir: Optional[Path] = None
+_log_dir: Path | None = None
 _handlers: dict[Any, logging.Handler] = {}
 
 
@@ -102,7 +102,9 @@ def _destinations(output: Any) -> dict[str, set[str]]:
     }
     if isinstance(output, str):
         if output not in named:
-            raise ValueError(f"output: expected one of {', '.join(named)} or a dict, got '{output}'")
+            raise ValueError(
+                f"output: expected one of {', '.join(named)} or a dict, got '{output}'"
+            )
         chosen: dict[str, Any] = named[output]
     else:
         chosen = {k: {v} if isinstance(v, str) else set(v) for k, v in output.items()}

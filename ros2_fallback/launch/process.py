@@ -9,8 +9,8 @@ import re
 import shlex
 import signal
 import traceback
-from collections.abc import Iterable, Mapping
-from typing import Any, Callable, Optional, Union
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from . import logging as launch_logging
 from .conditions import IfCondition
@@ -40,7 +40,7 @@ _DRAIN_S = 0.5
 _process_count = 0
 
 
-def _pairs(env: Optional[Mapping]) -> Optional[list]:
+def _pairs(env: Mapping | None) -> list | None:
     return None if env is None else [(normalize(k), normalize(v)) for k, v in env.items()]
 
 
@@ -59,7 +59,7 @@ class _Pipes(asyncio.SubprocessProtocol):
         for line in lines:
             self._on_line[fd](line.decode(errors="replace").rstrip("\r"))
 
-    def pipe_connection_lost(self, fd: int, exc: Optional[Exception]) -> None:
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         self.open.discard(fd)
         if not self.open and not self.drained.done():
             self.drained.set_result(None)
@@ -85,7 +85,7 @@ class _Terminal(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._pipes.pipe_data_received(self._fd, data)
 
-    def connection_lost(self, exc: Optional[Exception]) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._pipes.pipe_connection_lost(self._fd, exc)
 
 
@@ -100,11 +100,11 @@ class ExecuteProcess(Action):
         self,
         *,
         cmd: Iterable[SomeSubstitutionsType],
-        name: Optional[SomeSubstitutionsType] = None,
-        prefix: Optional[SomeSubstitutionsType] = None,
-        cwd: Optional[SomeSubstitutionsType] = None,
-        env: Optional[Mapping] = None,
-        additional_env: Optional[Mapping] = None,
+        name: SomeSubstitutionsType | None = None,
+        prefix: SomeSubstitutionsType | None = None,
+        cwd: SomeSubstitutionsType | None = None,
+        env: Mapping | None = None,
+        additional_env: Mapping | None = None,
         shell: bool = False,
         sigterm_timeout: SomeSubstitutionsType = LaunchConfiguration("sigterm_timeout", default=5),
         sigkill_timeout: SomeSubstitutionsType = LaunchConfiguration("sigkill_timeout", default=5),
@@ -113,17 +113,19 @@ class ExecuteProcess(Action):
         output_format: str = "[{this.name}] {line}",
         log_cmd: bool = False,
         on_exit: Any = None,
-        respawn: Union[bool, SomeSubstitutionsType] = False,
-        respawn_delay: Optional[float] = None,
+        respawn: bool | SomeSubstitutionsType = False,
+        respawn_delay: float | None = None,
         respawn_max_retries: int = -1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.cmd: list = [normalize(part) for part in cmd]
         self.shell = shell
-        self.process_details: Optional[dict[str, Any]] = None
+        self.process_details: dict[str, Any] | None = None
         self._name = None if name is None else normalize(name)
-        self._prefix = LaunchConfiguration("launch-prefix", default="") if prefix is None else prefix
+        self._prefix = (
+            LaunchConfiguration("launch-prefix", default="") if prefix is None else prefix
+        )
         self._prefix_is_default = prefix is None
         self.cwd = None if cwd is None else normalize(cwd)
         self.env, self.additional_env = _pairs(env), _pairs(additional_env)
@@ -137,10 +139,10 @@ class ExecuteProcess(Action):
         self._respawn = normalize_typed(respawn, bool)
         self._respawn_delay = respawn_delay
         self._retries_left = respawn_max_retries  # negative: without end
-        self._transport: Optional[asyncio.SubprocessTransport] = None
-        self._pipes: Optional[_Pipes] = None
-        self._completed: Optional[asyncio.Future] = None
-        self._stopping: Optional[asyncio.Event] = None
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._pipes: _Pipes | None = None
+        self._completed: asyncio.Future | None = None
+        self._stopping: asyncio.Event | None = None
         self._sigint_on_start = False
         self._tasks: set[asyncio.Task] = set()
 
@@ -150,13 +152,13 @@ class ExecuteProcess(Action):
         return self._name if self.process_details is None else self.process_details["name"]
 
     @property
-    def return_code(self) -> Optional[int]:
+    def return_code(self) -> int | None:
         return None if self._transport is None else self._transport.get_returncode()
 
     def get_sub_entities(self) -> list:
         return self._on_exit if isinstance(self._on_exit, list) else []
 
-    def get_asyncio_future(self) -> Optional[asyncio.Future]:
+    def get_asyncio_future(self) -> asyncio.Future | None:
         return self._completed
 
     def _prepare(self, context: LaunchContext) -> None:
@@ -180,7 +182,7 @@ class ExecuteProcess(Action):
         }
         self._respawn = perform_typed(context, self._respawn, bool)
 
-    def execute(self, context: LaunchContext) -> Optional[list]:
+    def execute(self, context: LaunchContext) -> list | None:
         assert context.asyncio_loop is not None
         if self.process_details is not None:
             raise RuntimeError(f"process action '{self.name}': executed more than once")
@@ -217,9 +219,7 @@ class ExecuteProcess(Action):
             )
         )
         if self._on_exit is not None:
-            context.register_event_handler(
-                OnProcessExit(target_action=self, on_exit=self._on_exit)
-            )
+            context.register_event_handler(OnProcessExit(target_action=self, on_exit=self._on_exit))
         self._start_task(context, self._run(context))
         return None
 
@@ -352,7 +352,7 @@ class ExecuteProcess(Action):
                 if self._respawn_delay:
                     try:
                         await asyncio.wait_for(stopping.wait(), self._respawn_delay)
-                    except asyncio.TimeoutError:
+                    except TimeoutError:
                         pass
                 if stopping.is_set():
                     return

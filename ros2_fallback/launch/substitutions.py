@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from typing import Any, Optional
+from typing import Any
 
 from . import logging as launch_logging
 from .core import (
@@ -66,7 +66,7 @@ class EnvironmentVariable(Substitution):
         self,
         name: SomeSubstitutionsType,
         *,
-        default_value: Optional[SomeSubstitutionsType] = None,
+        default_value: SomeSubstitutionsType | None = None,
     ) -> None:
         self.name = normalize(name)
         self.default_value = None if default_value is None else normalize(default_value)
@@ -194,7 +194,7 @@ def _as_text(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _as_float(text: str) -> Optional[float]:
+def _as_float(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Optional
+from typing import Any
 
 import yaml
-from rclpy.validate_namespace import validate_namespace
-from rclpy.validate_node_name import validate_node_name
-
-from launch import logging as launch_logging
 from launch.core import (
     Action,
     LaunchContext,
@@ -21,6 +17,10 @@ from launch.core import (
     perform,
 )
 from launch.process import ExecuteProcess
+from rclpy.validate_namespace import validate_namespace
+from rclpy.validate_node_name import validate_node_name
+
+from launch import logging as launch_logging
 
 from .parameter_descriptions import (
     Parameter,
@@ -36,7 +36,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def join_namespace(base: Optional[str], namespace: Optional[str]) -> Optional[str]:
+def join_namespace(base: str | None, namespace: str | None) -> str | None:
     """`namespace` below `base` unless absolute; absolute; None if both are None."""
     if base is None and namespace is None:
         return None
@@ -75,14 +75,14 @@ class Node(ExecuteProcess):
         self,
         *,
         executable: SomeSubstitutionsType,
-        package: Optional[SomeSubstitutionsType] = None,
-        name: Optional[SomeSubstitutionsType] = None,
-        namespace: Optional[SomeSubstitutionsType] = None,
-        exec_name: Optional[SomeSubstitutionsType] = None,
-        parameters: Optional[list] = None,
-        remappings: Optional[Iterable[tuple]] = None,
-        ros_arguments: Optional[Iterable[SomeSubstitutionsType]] = None,
-        arguments: Optional[Iterable[SomeSubstitutionsType]] = None,
+        package: SomeSubstitutionsType | None = None,
+        name: SomeSubstitutionsType | None = None,
+        namespace: SomeSubstitutionsType | None = None,
+        exec_name: SomeSubstitutionsType | None = None,
+        parameters: list | None = None,
+        remappings: Iterable[tuple] | None = None,
+        ros_arguments: Iterable[SomeSubstitutionsType] | None = None,
+        arguments: Iterable[SomeSubstitutionsType] | None = None,
         **kwargs: Any,
     ) -> None:
         program = executable if package is None else ExecutableInPackage(executable, package)
@@ -107,7 +107,7 @@ class Node(ExecuteProcess):
                 raise TypeError(f"Node: a remapping must be a tuple (from, to), got {rule!r}")
             self._remappings.append((normalize(rule[0]), normalize(rule[1])))
 
-    def execute(self, context: LaunchContext) -> Optional[list]:
+    def execute(self, context: LaunchContext) -> list | None:
         name = namespace = None
         logger = launch_logging.get_logger("launch_ros.actions.node")
         try:

@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
-
 from launch.core import (
     LaunchContext,
     SomeSubstitutionsType,

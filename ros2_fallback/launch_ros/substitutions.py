@@ -6,7 +6,6 @@ import os
 import shutil
 
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
-
 from launch.core import (
     LaunchContext,
     SomeSubstitutionsType,

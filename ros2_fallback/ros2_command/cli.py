@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from typing import Optional, Union
 
 from . import launching
 
@@ -16,7 +15,7 @@ def _graph_commands(commands: argparse._SubParsersAction) -> None:
     graph.add_commands(commands)
 
 
-def main(argv: list[str]) -> Union[int, str, None]:
+def main(argv: list[str]) -> int | str | None:
     """Run one command; the exit status, or a text that says what went wrong (status 1)."""
     parser = argparse.ArgumentParser(
         prog="ros2",
@@ -41,7 +40,7 @@ def main(argv: list[str]) -> Union[int, str, None]:
 
 def _parse(
     parser: argparse.ArgumentParser, argv: list[str]
-) -> tuple[argparse.Namespace, Optional[list[str]]]:
+) -> tuple[argparse.Namespace, list[str] | None]:
     """`ros2 run` keeps all that follows the executable's name for the executable."""
     if argv[:1] != ["run"]:
         return parser.parse_args(argv), None

@@ -8,8 +8,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any, Callable, Optional
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import rclpy
 import yaml
@@ -85,7 +85,7 @@ def _absolute(name: str) -> str:
 # --- topic -----------------------------------------------------------------------------------
 
 
-def _topic_list(args: argparse.Namespace) -> Optional[str]:
+def _topic_list(args: argparse.Namespace) -> str | None:
     with _node() as node:
         _spin_for(node, _DISCOVERY_S)
         _print_names(node.get_topic_names_and_types(), args.show_types)
@@ -111,7 +111,7 @@ def _qos(args: argparse.Namespace, node: Node, topic: str) -> QoSProfile:
     )
 
 
-def _topic_echo(args: argparse.Namespace) -> Optional[str]:
+def _topic_echo(args: argparse.Namespace) -> str | None:
     topic = _absolute(args.topic_name)
     with _node() as node:
         types = [args.message_type] if args.message_type else _topic_types(node, topic)
@@ -149,7 +149,7 @@ def _topic_echo(args: argparse.Namespace) -> Optional[str]:
     return None
 
 
-def rate_text(stamps: list[float]) -> Optional[str]:
+def rate_text(stamps: list[float]) -> str | None:
     """The rate of arrival times (s) as `ros2 topic hz` prints it; None below two of them."""
     gaps = [b - a for a, b in zip(stamps, stamps[1:], strict=False)]
     if not gaps:
@@ -163,7 +163,7 @@ def rate_text(stamps: list[float]) -> Optional[str]:
     )
 
 
-def _topic_hz(args: argparse.Namespace) -> Optional[str]:
+def _topic_hz(args: argparse.Namespace) -> str | None:
     topic = _absolute(args.topic_name)
     with _node() as node:
         types: list[str] = []
@@ -183,7 +183,7 @@ def _topic_hz(args: argparse.Namespace) -> Optional[str]:
         node.create_subscription(
             interface_class(types[0], "msg"), topic, arrived, qos_profile_sensor_data, raw=True
         )
-        printed: Optional[float] = None
+        printed: float | None = None
         next_print = time.monotonic() + 1.0
         while True:
             rclpy.spin_once(node, timeout_sec=max(0.0, next_print - time.monotonic()))
@@ -196,7 +196,7 @@ def _topic_hz(args: argparse.Namespace) -> Optional[str]:
                 print(text)
 
 
-def _topic_info(args: argparse.Namespace) -> Optional[str]:
+def _topic_info(args: argparse.Namespace) -> str | None:
     topic = _absolute(args.topic_name)
     with _node() as node:
         _spin_for(node, _DISCOVERY_S)
@@ -222,14 +222,14 @@ def _node_names(node: Node) -> list[str]:
     return sorted(f"{ns.rstrip('/')}/{name}" for name, ns in pairs if not name.startswith("_"))
 
 
-def _node_list(args: argparse.Namespace) -> Optional[str]:
+def _node_list(args: argparse.Namespace) -> str | None:
     with _node() as node:
         _spin_for(node, _DISCOVERY_S)
         print("".join(f"{name}\n" for name in _node_names(node)), end="")
     return None
 
 
-def _node_info(args: argparse.Namespace) -> Optional[str]:
+def _node_info(args: argparse.Namespace) -> str | None:
     full = _absolute(args.node_name)
     with _node() as node:
         if not _spin_for(node, _DISCOVERY_S, lambda: full in _node_names(node)):
@@ -251,14 +251,14 @@ def _node_info(args: argparse.Namespace) -> Optional[str]:
 # --- service ---------------------------------------------------------------------------------
 
 
-def _service_list(args: argparse.Namespace) -> Optional[str]:
+def _service_list(args: argparse.Namespace) -> str | None:
     with _node() as node:
         _spin_for(node, _DISCOVERY_S)
         _print_names(node.get_service_names_and_types(), args.show_types)
     return None
 
 
-def _service_type(args: argparse.Namespace) -> Optional[str]:
+def _service_type(args: argparse.Namespace) -> str | None:
     name = _absolute(args.service_name)
     with _node() as node:
         _spin_for(node, _DISCOVERY_S, lambda: name in dict(node.get_service_names_and_types()))
@@ -281,7 +281,7 @@ def _call(node: Node, kind: Any, name: str, request: Any, seconds: float) -> Any
     return future.result()
 
 
-def _service_call(args: argparse.Namespace) -> Optional[str]:
+def _service_call(args: argparse.Namespace) -> str | None:
     kind = interface_class(args.service_type, "srv")
     request = kind.Request()
     try:
@@ -345,7 +345,7 @@ def _values_of(node: Node, full: str, names: list[str]) -> list:
     return list(_required(answer, full).values)
 
 
-def _param_list(args: argparse.Namespace) -> Optional[str]:
+def _param_list(args: argparse.Namespace) -> str | None:
     if args.node_name:
         with _node_with(args.node_name, args.timeout) as (node, full):
             print("".join(f"  {name}\n" for name in _names_of(node, full)), end="")
@@ -362,7 +362,7 @@ def _param_list(args: argparse.Namespace) -> Optional[str]:
     return None
 
 
-def _param_get(args: argparse.Namespace) -> Optional[str]:
+def _param_get(args: argparse.Namespace) -> str | None:
     with _node_with(args.node_name, args.timeout) as (node, full):
         values = _values_of(node, full, [args.parameter_name])
         if not values:
@@ -375,7 +375,7 @@ def _param_get(args: argparse.Namespace) -> Optional[str]:
     return None
 
 
-def _param_set(args: argparse.Namespace) -> Optional[str]:
+def _param_set(args: argparse.Namespace) -> str | None:
     try:
         value = yaml.safe_load(args.value)
     except yaml.YAMLError:
@@ -396,7 +396,7 @@ def _param_set(args: argparse.Namespace) -> Optional[str]:
     return None
 
 
-def _param_dump(args: argparse.Namespace) -> Optional[str]:
+def _param_dump(args: argparse.Namespace) -> str | None:
     with _node_with(args.node_name, args.timeout) as (node, full):
         names = _names_of(node, full)
         values = [_plain(v) for v in _values_of(node, full, names)]

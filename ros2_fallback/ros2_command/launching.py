@@ -9,16 +9,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Union
 
 from ament_index_python.packages import (
     PackageNotFoundError,
     get_package_prefix,
     get_package_share_directory,
 )
+from launch.launch_description_sources import get_launch_description_from_python_launch_file
 
 import launch
-from launch.launch_description_sources import get_launch_description_from_python_launch_file
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -81,9 +80,7 @@ def _find_launch_file(package: str, file_name: str) -> str:
     except ValueError as exc:  # not a package's name at all, as a path that does not exist
         raise RuntimeError(f"'{package}' is neither a launch file nor a package: {exc}") from exc
     found = [
-        os.path.join(root, file_name)
-        for root, _, files in os.walk(share)
-        if file_name in files
+        os.path.join(root, file_name) for root, _, files in os.walk(share) if file_name in files
     ]
     if not found:
         raise RuntimeError(
@@ -115,7 +112,7 @@ def show_arguments(description: launch.LaunchDescription) -> str:
     return "\n".join(lines)
 
 
-def _launch(args: argparse.Namespace) -> Union[int, str]:
+def _launch(args: argparse.Namespace) -> int | str:
     texts = list(args.launch_arguments)
     if os.path.isfile(args.package_name):
         path = args.package_name
@@ -142,9 +139,7 @@ def _launch(args: argparse.Namespace) -> Union[int, str]:
         texts.append(f"launch-prefix:={args.launch_prefix}")
     if args.launch_prefix_filter:
         texts.append(f"launch-prefix-filter:={args.launch_prefix_filter}")
-    service = launch.LaunchService(
-        argv=texts, noninteractive=args.noninteractive, debug=args.debug
-    )
+    service = launch.LaunchService(argv=texts, noninteractive=args.noninteractive, debug=args.debug)
     include = launch.actions.IncludeLaunchDescription(
         launch.launch_description_sources.AnyLaunchDescriptionSource(path),
         launch_arguments=parse_launch_arguments(texts),
@@ -153,7 +148,7 @@ def _launch(args: argparse.Namespace) -> Union[int, str]:
     return service.run()
 
 
-def _run(args: argparse.Namespace, rest: list[str]) -> Union[int, str]:
+def _run(args: argparse.Namespace, rest: list[str]) -> int | str:
     package, name = args.package_name, args.executable_name
     try:
         folder = Path(get_package_prefix(package)) / "lib" / package

@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import importlib
 import re
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import yaml
@@ -24,7 +24,7 @@ def interface_class(name: str, kind: str) -> Any:
         raise RuntimeError(f"type '{name}' is not known here: {exc}") from exc
 
 
-def to_plain(value: Any, *, no_arr: bool = False, limit: Optional[int] = None) -> Any:
+def to_plain(value: Any, *, no_arr: bool = False, limit: int | None = None) -> Any:
     """A message as dicts, lists and scalars; arrays longer than `limit` are cut, or left out."""
     if hasattr(value, "get_fields_and_field_types"):
         out = {}

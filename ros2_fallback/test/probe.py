@@ -17,15 +17,18 @@ except ImportError:
     from unittest.mock import MagicMock
 
     stand_in = MagicMock()
-    sys.modules.update({"composition_interfaces": stand_in, "composition_interfaces.srv": stand_in.srv})
+    sys.modules.update(
+        {"composition_interfaces": stand_in, "composition_interfaces.srv": stand_in.srv}
+    )
 
-import launch
 from launch.actions import IncludeLaunchDescription, RegisterEventHandler
 from launch.event_handlers import OnProcessStart
 from launch.launch_description_sources import (
     PythonLaunchDescriptionSource,
     get_launch_description_from_python_launch_file,
 )
+
+import launch
 
 
 def plain(value):
@@ -81,7 +84,9 @@ def main():
         launch.LaunchDescription(
             [
                 RegisterEventHandler(OnProcessStart(on_start=on_start)),
-                IncludeLaunchDescription(PythonLaunchDescriptionSource(path), launch_arguments=given),
+                IncludeLaunchDescription(
+                    PythonLaunchDescriptionSource(path), launch_arguments=given
+                ),
             ]
         )
     )

@@ -110,11 +110,29 @@ def test_unknown_package_and_executable(tmp_path):
     assert code == 1 and "No executable found" in text
 
 
+def with_launch_share(env, tmp_path, path):
+    """Official launch finds the grammar of $(...) by the ament index: make one for its sources."""
+    for folder in path.split(os.pathsep):
+        for grammar in Path(folder).glob("**/frontend/grammar.lark"):
+            share = tmp_path / "prefix/share"
+            (share / "launch/frontend").mkdir(parents=True, exist_ok=True)
+            (share / "launch/frontend/grammar.lark").write_text(grammar.read_text())
+            marker = share / "ament_index/resource_index/packages/launch"
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+            env["AMENT_PREFIX_PATH"] += os.pathsep + str(tmp_path / "prefix")
+            return env
+    return env
+
+
 def probe(tmp_path, path, *args):
+    env = with_launch_share(environment(tmp_path, path), tmp_path, path)
     done = subprocess.run(
-        [sys.executable, HERE / "probe.py", *args], env=environment(tmp_path, path), text=True,
+        [sys.executable, HERE / "probe.py", *args], env=env, text=True,
         capture_output=True, timeout=60,
     )  # fmt: skip
+    failed = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")]
+    assert not failed, failed
     found = [line for line in done.stdout.splitlines() if line.startswith("PROBE")]
     assert found, done.stdout + done.stderr
     return json.loads(found[0].removeprefix("PROBE"))

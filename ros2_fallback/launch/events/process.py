@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from typing import Any, Callable, Optional, Union
+from collections.abc import Callable
+from typing import Any
 
 from ..core import Event
 
@@ -19,8 +20,8 @@ class RunningProcessEvent(Event):
         action: Any,
         name: str,
         cmd: list[str],
-        cwd: Optional[str],
-        env: Optional[dict[str, str]],
+        cwd: str | None,
+        env: dict[str, str] | None,
         pid: int,
     ) -> None:
         self.action = action
@@ -66,7 +67,7 @@ class SignalProcess(ProcessTargetedEvent):
     name = "launch.events.process.SignalProcess"
 
     def __init__(
-        self, *, signal_number: Union[str, signal.Signals], process_matcher: Matcher
+        self, *, signal_number: str | signal.Signals, process_matcher: Matcher
     ) -> None:
         super().__init__(process_matcher=process_matcher)
         self.signal = (

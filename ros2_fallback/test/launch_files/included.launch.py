@@ -1,8 +1,9 @@
 """Included by small.launch.py; has a required argument."""
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess
 from launch.substitutions import LaunchConfiguration, ThisLaunchFileDir
+
+from launch import LaunchDescription
 
 
 def generate_launch_description():

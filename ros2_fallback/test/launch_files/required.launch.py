@@ -1,7 +1,8 @@
 """A respawned process, and a required one whose end ends the launch."""
 
-from launch import LaunchDescription
 from launch.actions import ExecuteProcess, Shutdown
+
+from launch import LaunchDescription
 
 
 def generate_launch_description():

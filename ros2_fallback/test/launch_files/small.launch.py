@@ -1,9 +1,7 @@
 """Arguments, conditions, scopes, namespaces, remappings and parameters in one file."""
 
 import os
-from typing import List
 
-from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
@@ -34,6 +32,8 @@ from launch_ros.actions import (
     SetRemap,
 )
 from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
+
+from launch import LaunchDescription
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -79,7 +79,7 @@ def generate_launch_description():
                         "list_sub": [[robot], ["_x"]],
                         "path": [robot, "/model"],
                         "typed_list": ParameterValue(
-                            [TextSubstitution(text="[3, 4]")], value_type=List[int]
+                            [TextSubstitution(text="[3, 4]")], value_type=list[int]
                         ),
                         "nested": {"deep": {"value": 3}},
                         "half": PythonExpression([LaunchConfiguration("rate"), " / 2"]),
@@ -116,8 +116,11 @@ def generate_launch_description():
             GroupAction(
                 [
                     ExecuteProcess(
-                        cmd=["echo", LaunchConfiguration("rate", default="gone"),
-                             LaunchConfiguration("kept")]
+                        cmd=[
+                            "echo",
+                            LaunchConfiguration("rate", default="gone"),
+                            LaunchConfiguration("kept"),
+                        ]
                     )  # fmt: skip
                 ],
                 forwarding=False,
@@ -125,8 +128,10 @@ def generate_launch_description():
             ),
             Node(
                 executable="echo",
-                arguments=[IfElseSubstitution(use_sim, "simulated", "real"),
-                           LaunchConfiguration("rate")],
+                arguments=[
+                    IfElseSubstitution(use_sim, "simulated", "real"),
+                    LaunchConfiguration("rate"),
+                ],
                 condition=UnlessCondition(AndSubstitution(use_sim, NotSubstitution(use_sim))),
             ),  # fmt: skip
             GroupAction(

@@ -1,7 +1,8 @@
 """One child that ignores SIGINT and SIGTERM, and one that ends cleanly."""
 
-from launch import LaunchDescription
 from launch.actions import ExecuteProcess
+
+from launch import LaunchDescription
 
 IGNORE = "import signal,time;[signal.signal(s,signal.SIG_IGN) for s in (2,15)];print('up',flush=True);time.sleep(60)"
 CLEAN = "import signal,sys,time;signal.signal(2,lambda *_:sys.exit(0));print('up',flush=True);time.sleep(60)"
