@@ -355,9 +355,7 @@ def visit_all(entity: LaunchDescriptionEntity, context: LaunchContext) -> list[a
 class LaunchDescription(LaunchDescriptionEntity):
     """A list of entities, visited in order."""
 
-    def __init__(
-        self, initial_entities: Iterable[LaunchDescriptionEntity] | None = None
-    ) -> None:
+    def __init__(self, initial_entities: Iterable[LaunchDescriptionEntity] | None = None) -> None:
         self.entities = list(initial_entities or [])
 
     def add_entity(self, entity: LaunchDescriptionEntity) -> None:

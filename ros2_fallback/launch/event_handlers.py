@@ -73,9 +73,7 @@ class OnProcessExit(_OnProcessEvent):
 class OnShutdown(BaseEventHandler):
     """The launch is ending."""
 
-    def __init__(
-        self, *, on_shutdown: Any, matcher: Callable | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, on_shutdown: Any, matcher: Callable | None = None, **kwargs: Any) -> None:
         super().__init__(matcher=lambda event: isinstance(event, Shutdown), **kwargs)
         self._reaction = (
             on_shutdown if callable(on_shutdown) else _entities(on_shutdown, "OnShutdown")

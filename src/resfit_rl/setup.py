@@ -3,7 +3,7 @@ from setuptools import find_packages, setup
 setup(
     name="resfit_rl",
     version="0.1.0",
-    description="Residual off-policy fine-tuning: observations, base policies, agent, replay, episode store, simulation. No ROS.",
+    description="Residual off-policy fine-tuning of a cloned policy; knows nothing of ROS",
     license="Apache-2.0",
     maintainer="resfit maintainers",
     maintainer_email="maintainers@resfit.example",

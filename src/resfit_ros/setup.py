@@ -3,7 +3,7 @@ from setuptools import find_packages, setup
 setup(
     name="resfit_ros",
     version="0.1.0",
-    description="The ROS edge that the nodes share: message conversion, QoS profiles, heartbeat, parameters, run loop.",
+    description="The ROS edge that the nodes share: conversions, QoS, heartbeat, parameters",
     license="Apache-2.0",
     maintainer="resfit maintainers",
     maintainer_email="maintainers@resfit.example",

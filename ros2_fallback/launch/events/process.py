@@ -66,9 +66,7 @@ class SignalProcess(ProcessTargetedEvent):
 
     name = "launch.events.process.SignalProcess"
 
-    def __init__(
-        self, *, signal_number: str | signal.Signals, process_matcher: Matcher
-    ) -> None:
+    def __init__(self, *, signal_number: str | signal.Signals, process_matcher: Matcher) -> None:
         super().__init__(process_matcher=process_matcher)
         self.signal = (
             signal.Signals[signal_number]

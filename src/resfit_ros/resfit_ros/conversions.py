@@ -99,7 +99,7 @@ def array_to_pose(array: Iterable[float]) -> Pose:
 
 
 def joint_positions(message: JointState) -> dict[str, float]:
-    """Position (rad, m) by joint name. Raises ConversionError when names and values differ in number."""
+    """Position (rad, m) by joint name. ConversionError when names and values differ in number."""
     if len(message.name) != len(message.position):
         raise ConversionError(
             f"joint_states: expected {len(message.name)} positions (one a name), "

@@ -133,7 +133,7 @@ def load_agent_config(path: Path | str) -> AgentConfig:
     """
     path = Path(path)
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except OSError as error:
         raise ValueError(f"{path}: expected a readable YAML file, found: {error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

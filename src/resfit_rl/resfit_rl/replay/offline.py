@@ -182,7 +182,7 @@ def _read_cache(path: Path, shapes: list[tuple[int, ...]]) -> list[FloatArray] |
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = [np.asarray(file[name]) for name in sorted(file.files)]
-    except Exception as error:  # noqa: BLE001 - zip, zlib and numpy each raise their own
+    except Exception as error:
         warnings.warn(f"{path}: corrupt, computed again: {error}", stacklevel=3)
         return None
     if [a.shape for a in arrays] != shapes or any(a.dtype != np.float32 for a in arrays):
