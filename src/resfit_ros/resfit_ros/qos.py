@@ -23,3 +23,10 @@ EVENT = _profile(20, DurabilityPolicy.VOLATILE)
 LATCHED = _profile(1, DurabilityPolicy.TRANSIENT_LOCAL)
 HEARTBEAT = _profile(20, DurabilityPolicy.VOLATILE)
 DIAGNOSTICS = _profile(10, DurabilityPolicy.VOLATILE)
+# rclpy's own time source subscribes best effort with depth 1: nothing more is gained by more.
+CLOCK = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)

@@ -2,10 +2,9 @@
 
 from resfit_rl.replay.buffer import ReplayBuffer
 from resfit_rl.replay.n_step import NStepTargets, n_step_targets
-from resfit_rl.replay.offline import ChunkSchedule, demonstrations_identity, offline_episodes
+from resfit_rl.replay.offline import demonstrations_identity, offline_episodes
 
 __all__ = [
-    "ChunkSchedule",
     "NStepTargets",
     "ReplayBuffer",
     "demonstrations_identity",

@@ -7,7 +7,6 @@ import io
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resfit_rl.agent.residual_policy import write_atomically
+from resfit_rl.base_policies.interface import BasePolicy
+from resfit_rl.control import ChunkSchedule
 from resfit_rl.episode_store.episode import Episode
+from resfit_rl.observation import Observation
 
 FloatArray = NDArray[np.float32]
 
@@ -36,36 +38,9 @@ class Demonstration(Protocol):
         """(T, A) float32, robot units."""
 
 
-class ChunkPolicy(Protocol):
-    """A frozen base policy that predicts several actions at once."""
-
-    @property
-    def identity(self) -> str:
-        """Names the weights, for example a hash of them."""
-
-    def predict_chunk(self, images: dict[str, NDArray[np.uint8]], state: FloatArray) -> FloatArray:
-        """Images (H, W, 3) and state (S,) -> (chunk, A) float32, robot units."""
-
-
-@dataclass(frozen=True)
-class ChunkSchedule:
-    """When the base policy predicts anew: at each `replan_interval`-th step of an episode.
-
-    Must equal what the policy node does, or the critic learns of another base policy.
-    """
-
-    replan_interval: int
-
-    def __post_init__(self) -> None:
-        if self.replan_interval < 1:
-            raise ValueError(
-                f"chunk schedule: replan_interval: expected >= 1, found {self.replan_interval}"
-            )
-
-
 def offline_episodes(
     demonstrations: Sequence[Demonstration],
-    base_policy: ChunkPolicy,
+    base_policy: BasePolicy,
     schedule: ChunkSchedule,
     *,
     task: str,
@@ -86,7 +61,7 @@ def offline_episodes(
 
     Raises:
         ValueError: a demonstration of fewer than 2 frames or with arrays of unequal lengths, or a
-            base policy whose chunk is shorter than the replan interval, misshaped or not finite.
+            base policy whose chunk is too short for the schedule, misshaped or not finite.
     """
     for number, demonstration in enumerate(demonstrations):
         lengths = {name: len(frames) for name, frames in demonstration.images.items()}
@@ -95,11 +70,12 @@ def offline_episodes(
             raise ValueError(
                 f"demonstration {number}: expected equal lengths >= 2, found {lengths}"
             )
+    schedule.require_chunk_size(base_policy.chunk_size)
     cache: Path | None = None
     base_actions: list[FloatArray] | None = None
     if cache_dir is not None:
         identity = dataset_identity or demonstrations_identity(demonstrations)
-        key = json.dumps([1, identity, base_policy.identity, schedule.replan_interval])
+        key = json.dumps([2, identity, base_policy.identity, schedule.replan_interval, schedule.lead])
         name = hashlib.sha256(key.encode()).hexdigest()[:32]
         cache = Path(cache_dir) / f"base_actions_{name}.npz"
         base_actions = _read_cache(cache, [d.action.shape for d in demonstrations])
@@ -149,31 +125,40 @@ def demonstrations_identity(demonstrations: Sequence[Demonstration]) -> str:
 
 
 def _base_actions(
-    number: int, demonstration: Demonstration, base_policy: ChunkPolicy, schedule: ChunkSchedule
+    number: int, demonstration: Demonstration, base_policy: BasePolicy, schedule: ChunkSchedule
 ) -> FloatArray:
     length, action_dim = demonstration.action.shape
     actions = np.empty((length, action_dim), np.float32)
-    for start in range(0, length, schedule.replan_interval):
-        count = min(schedule.replan_interval, length - start)
-        chunk = np.asarray(
-            base_policy.predict_chunk(
-                {name: frames[start] for name, frames in demonstration.images.items()},
-                demonstration.state[start],
-            ),
-            dtype=np.float32,
-        )
-        if chunk.ndim != 2 or chunk.shape[1] != action_dim or len(chunk) < count:
-            raise ValueError(
-                f"demonstration {number}, step {start}: base policy: expected a chunk of at least "
-                f"({count}, {action_dim}), found {chunk.shape}"
-            )
-        if not np.isfinite(chunk[:count]).all():
-            raise ValueError(
-                f"demonstration {number}, step {start}: base policy: expected finite actions, "
-                "found NaN or infinity"
-            )
-        actions[start : start + count] = chunk[:count]
+    base_policy.reset(number)
+    chunk = np.empty((0, action_dim), np.float32)
+    for step in range(length):
+        if schedule.is_source(step):
+            following = _chunk(number, step, demonstration, base_policy, action_dim)
+        if step % schedule.replan_interval == 0:
+            chunk = following
+        actions[step] = chunk[step - schedule.source(step)]
     return actions
+
+
+def _chunk(
+    number: int, step: int, demonstration: Demonstration, base_policy: BasePolicy, action_dim: int
+) -> FloatArray:
+    chunk = np.asarray(
+        base_policy.predict_chunk(
+            Observation(
+                {name: frames[step] for name, frames in demonstration.images.items()},
+                demonstration.state[step],
+            )
+        ),
+        dtype=np.float32,
+    )
+    expected = (base_policy.chunk_size, action_dim)
+    if chunk.shape != expected or not np.isfinite(chunk).all():
+        raise ValueError(
+            f"demonstration {number}, step {step}: base policy: expected a finite chunk of "
+            f"{expected}, found {chunk.shape} with {int((~np.isfinite(chunk)).sum())} NaN or inf"
+        )
+    return chunk
 
 
 def _read_cache(path: Path, shapes: list[tuple[int, ...]]) -> list[FloatArray] | None:

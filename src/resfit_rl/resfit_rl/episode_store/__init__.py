@@ -1,0 +1,2 @@
+"""Episodes in memory and on disk."""
+

@@ -1,0 +1,5 @@
+"""What a policy sees at one control step."""
+
+from resfit_rl.observation.observation import Observation
+
+__all__ = ["Observation"]

@@ -1,0 +1,86 @@
+"""What a task is: its robot interface, cameras, proprioception and limits; no simulator here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from resfit_rl.agent.spec import AgentSpec
+
+
+class UnknownTaskError(ValueError):
+    """No task of that name; the text lists the known ones."""
+
+
+@dataclass(frozen=True)
+class PoseTerm:
+    """7 numbers of the state: pose of an end effector, m and quaternion x, y, z, w."""
+
+    end_effector: str  # topic end_effectors/<end_effector>/pose
+
+    @property
+    def size(self) -> int:
+        return 7
+
+
+@dataclass(frozen=True)
+class JointTerm:
+    """One number of the state for each joint: its position, rad or m."""
+
+    joints: tuple[str, ...]  # names in joint_states
+
+    @property
+    def size(self) -> int:
+        return len(self.joints)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task on one robot.
+
+    Attributes:
+        name: 'square'; what the user types.
+        implementation: which code defines scene and success, for example
+            'robosuite-1.5.2/NutAssemblySquare/Panda'. Data of two implementations never mix.
+        cameras: names, in the networks' order.
+        state_layout: terms of the proprioceptive state, in order.
+        wrists: names of the wrists with a force-torque sensor; topic wrenches/<wrist>.
+        action_names: one per action dimension.
+        action_lower, action_upper: limits, robot units, one per dimension.
+        action_change: largest change of a dimension from one step to the next, robot units.
+        hold_template: per dimension, the value that holds position; NaN means 'as last applied'.
+        max_steps: time limit, control steps.
+        control_frequency: Hz.
+    """
+
+    name: str
+    implementation: str
+    cameras: tuple[str, ...]
+    state_layout: tuple[PoseTerm | JointTerm, ...]
+    wrists: tuple[str, ...]
+    action_names: tuple[str, ...]
+    action_lower: tuple[float, ...]
+    action_upper: tuple[float, ...]
+    action_change: tuple[float, ...]
+    hold_template: tuple[float, ...]
+    max_steps: int
+    control_frequency: float = 20.0
+
+    @property
+    def state_dim(self) -> int:
+        return sum(term.size for term in self.state_layout)
+
+    @property
+    def action_dim(self) -> int:
+        return len(self.action_names)
+
+    def agent_spec(self, image_size: tuple[int, int] = (84, 84)) -> AgentSpec:
+        """The agent's interface to this task; `image_size` is (height, width), pixels."""
+        return AgentSpec(
+            cameras=dict.fromkeys(self.cameras, image_size),
+            state_dim=self.state_dim,
+            action_dim=self.action_dim,
+            action_lower=np.array(self.action_lower, np.float32),
+            action_upper=np.array(self.action_upper, np.float32),
+        )
