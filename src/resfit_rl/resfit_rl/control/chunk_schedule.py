@@ -13,7 +13,7 @@ class ChunkSchedule:
     prediction takes: the same while acting and when demonstrations are relabelled.
 
     Raises:
-        ValueError: replan_interval < 1, lead < 0, or lead > replan_interval (two chunks would be
+        ValueError: replan_interval < 1, lead < 0, or lead >= replan_interval (two chunks would be
             owed at once).
     """
 
@@ -25,9 +25,9 @@ class ChunkSchedule:
             raise ValueError(
                 f"chunk schedule: replan_interval: expected >= 1, found {self.replan_interval}"
             )
-        if not 0 <= self.lead <= self.replan_interval:
+        if not 0 <= self.lead < self.replan_interval:
             raise ValueError(
-                f"chunk schedule: lead: expected 0 to replan_interval = {self.replan_interval}, "
+                f"chunk schedule: lead: expected >= 0 and below replan_interval = {self.replan_interval}, "
                 f"found {self.lead}"
             )
 

@@ -1,2 +1,1 @@
 """Episodes in memory and on disk."""
-

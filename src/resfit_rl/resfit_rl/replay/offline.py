@@ -75,7 +75,9 @@ def offline_episodes(
     base_actions: list[FloatArray] | None = None
     if cache_dir is not None:
         identity = dataset_identity or demonstrations_identity(demonstrations)
-        key = json.dumps([2, identity, base_policy.identity, schedule.replan_interval, schedule.lead])
+        key = json.dumps(
+            [2, identity, base_policy.identity, schedule.replan_interval, schedule.lead]
+        )
         name = hashlib.sha256(key.encode()).hexdigest()[:32]
         cache = Path(cache_dir) / f"base_actions_{name}.npz"
         base_actions = _read_cache(cache, [d.action.shape for d in demonstrations])
