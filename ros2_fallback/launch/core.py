@@ -28,7 +28,7 @@ class Substitution:
         return repr(self)
 
 
-SomeSubstitutionsType = Union[str, Substitution, Iterable[str | Substitution]]
+SomeSubstitutionsType = str | Substitution | Iterable[str | Substitution]
 SomeEntitiesType = Union["LaunchDescriptionEntity", Iterable["LaunchDescriptionEntity"]]
 
 

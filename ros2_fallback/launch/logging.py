@@ -97,7 +97,7 @@ def _destinations(output: Any) -> dict[str, set[str]]:
         "screen": {"both": {"screen"}},
         "log": {"both": {"log"}, "stderr": {"screen"}},
         "both": {"both": {"log", "screen"}},
-        "own_log": dict.fromkeys(("both", "stdout", "stderr"), {"own_log"}),
+        "own_log": {key: {"own_log"} for key in ("both", "stdout", "stderr")},
         "full": {"both": everywhere, "stdout": {"own_log"}, "stderr": {"own_log"}},
     }
     if isinstance(output, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
 import re
@@ -38,6 +39,10 @@ from .substitutions import LaunchConfiguration
 # A child's last lines may still be in its pipes when it has ended; a grandchild may hold them open.
 _DRAIN_S = 0.5
 _process_count = 0
+
+# As defaults of parameters, as in official launch: a launch may set these configurations.
+SIGTERM_TIMEOUT = LaunchConfiguration("sigterm_timeout", default=5)
+SIGKILL_TIMEOUT = LaunchConfiguration("sigkill_timeout", default=5)
 
 
 def _pairs(env: Mapping | None) -> list | None:
@@ -106,8 +111,8 @@ class ExecuteProcess(Action):
         env: Mapping | None = None,
         additional_env: Mapping | None = None,
         shell: bool = False,
-        sigterm_timeout: SomeSubstitutionsType = LaunchConfiguration("sigterm_timeout", default=5),
-        sigkill_timeout: SomeSubstitutionsType = LaunchConfiguration("sigkill_timeout", default=5),
+        sigterm_timeout: SomeSubstitutionsType = SIGTERM_TIMEOUT,
+        sigkill_timeout: SomeSubstitutionsType = SIGKILL_TIMEOUT,
         emulate_tty: bool = False,
         output: Any = "log",
         output_format: str = "[{this.name}] {line}",
@@ -350,10 +355,8 @@ class ExecuteProcess(Action):
                     return
                 self._retries_left -= 1
                 if self._respawn_delay:
-                    try:
+                    with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(stopping.wait(), self._respawn_delay)
-                    except TimeoutError:
-                        pass
                 if stopping.is_set():
                     return
         finally:

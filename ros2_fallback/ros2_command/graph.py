@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import rclpy
@@ -151,7 +152,7 @@ def _topic_echo(args: argparse.Namespace) -> str | None:
 
 def rate_text(stamps: list[float]) -> str | None:
     """The rate of arrival times (s) as `ros2 topic hz` prints it; None below two of them."""
-    gaps = [b - a for a, b in zip(stamps, stamps[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(stamps)]
     if not gaps:
         return None
     mean = sum(gaps) / len(gaps)
@@ -475,7 +476,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     p = verb("type", _service_type, "Print a service's type")
     p.add_argument("service_name", help="service to look at")
     p = verb("call", _service_call, "Call a service, waiting for it to be there",
-             epilog="example: ros2 service call /gate std_srvs/srv/SetBool '{data: true}'")  # fmt: skip
+             epilog="ros2 service call /gate std_srvs/srv/SetBool '{data: true}'")  # fmt: skip
     p.add_argument("service_name", help="service to call")
     p.add_argument("service_type", help="its type, such as std_srvs/srv/Trigger")
     p.add_argument("values", nargs="?", default="{}", help="request in YAML (default {})")

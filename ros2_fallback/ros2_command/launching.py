@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import signal
@@ -163,10 +164,9 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int | str:
         return "No executable found"
     process = subprocess.Popen([*shlex.split(args.prefix or ""), str(found[0]), *rest])
     while process.returncode is None:
-        try:
+        # On Ctrl-C the terminal has sent it to the child as well.
+        with contextlib.suppress(KeyboardInterrupt):
             process.wait()
-        except KeyboardInterrupt:
-            pass  # the terminal has sent it to the child as well
     code = process.returncode
     if code < 0:
         print("[ros2run]:", signal.strsignal(-code))

@@ -21,6 +21,7 @@ except ImportError:
         {"composition_interfaces": stand_in, "composition_interfaces.srv": stand_in.srv}
     )
 
+import launch_ros
 from launch.actions import IncludeLaunchDescription, RegisterEventHandler
 from launch.event_handlers import OnProcessStart
 from launch.launch_description_sources import (
@@ -92,7 +93,9 @@ def main():
     )
     code = service.run()
     started.sort(key=lambda item: int(item["name"].rsplit("-", 1)[1]))
-    print("PROBE" + json.dumps({"arguments": arguments, "started": started, "code": code}))
+    imported = [launch.__file__, launch_ros.__file__]
+    result = {"arguments": arguments, "started": started, "code": code, "imported": imported}
+    print("PROBE" + json.dumps(result))
 
 
 main()

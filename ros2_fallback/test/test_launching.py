@@ -91,8 +91,8 @@ def test_show_args(tmp_path):
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["small.launch.py", "robot:=ur5"], "value \"ur5\" is not valid. Valid options are: ['panda'"),
-        (["included.launch.py"], "missing required argument 'needed' (description: 'Must be given')"),
+        (["small.launch.py", "robot:=ur5"], "\"ur5\" is not valid. Valid options are: ['panda'"),
+        (["included.launch.py"], "required argument 'needed' (description: 'Must be given')"),
         (["small.launch.py", "robot"], "malformed launch argument 'robot'"),
     ],
 )  # fmt: skip
@@ -135,7 +135,14 @@ def probe(tmp_path, path, *args):
     assert not failed, failed
     found = [line for line in done.stdout.splitlines() if line.startswith("PROBE")]
     assert found, done.stdout + done.stderr
-    return json.loads(found[0].removeprefix("PROBE"))
+    result = json.loads(found[0].removeprefix("PROBE"))
+    # An activated shell has the fallback on its path: a wrong folder must not go unnoticed.
+    folders = path.split(os.pathsep)
+    for file in result.pop("imported"):
+        assert any(file.startswith(folder + os.sep) for folder in folders), (
+            f"expected launch and launch_ros from {folders}, found {file}"
+        )
+    return result
 
 
 @pytest.mark.skipif(OFFICIAL is None, reason="RESFIT_OFFICIAL_LAUNCH_PATH is not set")

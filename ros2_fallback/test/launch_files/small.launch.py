@@ -121,7 +121,7 @@ def generate_launch_description():
                             LaunchConfiguration("rate", default="gone"),
                             LaunchConfiguration("kept"),
                         ]
-                    )  # fmt: skip
+                    )
                 ],
                 forwarding=False,
                 launch_configurations={"kept": robot},
@@ -133,7 +133,7 @@ def generate_launch_description():
                     LaunchConfiguration("rate"),
                 ],
                 condition=UnlessCondition(AndSubstitution(use_sim, NotSubstitution(use_sim))),
-            ),  # fmt: skip
+            ),
             GroupAction(
                 [
                     IncludeLaunchDescription(

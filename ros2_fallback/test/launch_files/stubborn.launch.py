@@ -4,8 +4,9 @@ from launch.actions import ExecuteProcess
 
 from launch import LaunchDescription
 
-IGNORE = "import signal,time;[signal.signal(s,signal.SIG_IGN) for s in (2,15)];print('up',flush=True);time.sleep(60)"
-CLEAN = "import signal,sys,time;signal.signal(2,lambda *_:sys.exit(0));print('up',flush=True);time.sleep(60)"
+WAIT = "; print('up', flush=True); time.sleep(60)"
+IGNORE = "import signal, time; [signal.signal(s, signal.SIG_IGN) for s in (2, 15)]" + WAIT
+CLEAN = "import signal, sys, time; signal.signal(2, lambda *_: sys.exit(0))" + WAIT
 
 
 def generate_launch_description():

@@ -6,9 +6,9 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-import yaml
+from resfit_rl.configuration import dataclass_from_mapping, load_dataclass
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class AgentConfig:
 
     def __post_init__(self) -> None:
         for key, problem in _problems(self):
-            raise ValueError(f"agent config: {key}: {problem}")
+            raise ValueError(f"{key}: {problem}")
 
     def as_dict(self) -> dict[str, int | float | bool]:
         """Plain values by name, for checkpoints and policy files."""
@@ -109,68 +109,15 @@ def _problems(config: AgentConfig) -> list[tuple[str, str]]:
     return found
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice instead of keeping the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key}: expected once, found twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
 def load_agent_config(path: Path | str) -> AgentConfig:
     """Read `path`, a YAML mapping with exactly the fields of AgentConfig.
 
     Raises:
-        ValueError: unreadable file, unknown, missing or repeated key, wrong type or impossible
-            value; the message names file, key, the expected and the found.
+        ValueError: see load_dataclass.
     """
-    path = Path(path)
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except OSError as error:
-        raise ValueError(f"{path}: expected a readable YAML file, found: {error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected valid YAML, found: {error}") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path}: expected a mapping of keys, found {type(raw).__name__}")
-    return _config_from_mapping(raw, str(path))
-
-
-def _config_from_mapping(raw: dict[Any, Any], where: str) -> AgentConfig:
-    types = {k: v for k, v in get_type_hints(AgentConfig).items() if not k.startswith("_")}
-    unknown = sorted(str(key) for key in raw if key not in types)
-    if unknown:
-        raise ValueError(f"{where}: {unknown[0]}: unknown key, expected one of {sorted(types)}")
-    missing = [key for key in types if key not in raw]
-    if missing:
-        raise ValueError(f"{where}: {missing[0]}: expected a value, found none")
-    values: dict[str, Any] = {}
-    for key, kind in types.items():
-        value = raw[key]
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            hint = ""
-            if kind is float and isinstance(value, str):
-                hint = " (YAML reads 1e-4 as text: write 1.0e-4)"
-            raise ValueError(
-                f"{where}: {key}: expected {kind.__name__}, found "
-                f"{type(value).__name__} {value!r}{hint}"
-            )
-        values[key] = value
-    try:
-        return AgentConfig(**values)
-    except ValueError as error:
-        raise ValueError(f"{where}: {str(error).removeprefix('agent config: ')}") from error
+    return load_dataclass(path, AgentConfig)
 
 
 def agent_config_from_dict(values: dict[str, Any], where: str) -> AgentConfig:
     """AgentConfig from `as_dict`'s values; `where` names their origin in the ValueError."""
-    return _config_from_mapping(values, where)
+    return dataclass_from_mapping(values, AgentConfig, where)

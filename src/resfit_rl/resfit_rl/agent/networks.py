@@ -64,7 +64,7 @@ class CameraEncoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = images.permute(0, 3, 1, 2).to(self.positions.dtype)
+        x = images.to(self.positions.dtype).permute(0, 3, 1, 2)
         # Pixels in [0, 1], by scaling the weights: far fewer numbers than the images.
         x = F.conv2d(x, self.conv_in.weight / 255.0, self.conv_in.bias, self.conv_in.stride)
         x = self.conv_out(F.relu(x))

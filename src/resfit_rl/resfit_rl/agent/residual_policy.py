@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +19,7 @@ from resfit_rl.agent.config import AgentConfig, agent_config_from_dict
 from resfit_rl.agent.networks import Actor, Encoder
 from resfit_rl.agent.normaliser import Normaliser, combine
 from resfit_rl.agent.spec import AgentSpec
+from resfit_rl.episode_store.atomic_file import write_atomically
 
 FORMAT = "resfit-residual-policy/1"
 FloatArray = NDArray[np.float32]
@@ -137,26 +136,6 @@ def exploration_noise(
     else:
         raise ValueError(f"noise mode: expected warm_up, explore or none, found {mode!r}")
     return noise.astype(np.float32)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader or a crash sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def save_policy(

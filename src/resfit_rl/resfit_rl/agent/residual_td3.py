@@ -60,11 +60,11 @@ class ResidualTD3:
     # -- learning ---------------------------------------------------------------------------------
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """One critic update and, at every utd_ratio-th after the critic's warm-up, one of the actor.
+        """One critic update; at every utd_ratio-th after the critic's warm-up one of the actor.
 
         Returns:
-            critic_loss, q_mean, target_mean, critic_grad_norm, encoder_grad_norm and, when the actor
-            learned, actor_loss, actor_grad_norm, residual_norm (mean L2, normalised units).
+            critic_loss, q_mean, target_mean, critic_grad_norm, encoder_grad_norm and, when the
+            actor learned, actor_loss, actor_grad_norm, residual_norm (mean L2, normalised units).
 
         Raises:
             DivergedError: a loss or gradient is not finite; that step is not applied.

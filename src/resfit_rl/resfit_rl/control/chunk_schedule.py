@@ -27,19 +27,33 @@ class ChunkSchedule:
             )
         if not 0 <= self.lead < self.replan_interval:
             raise ValueError(
-                f"chunk schedule: lead: expected >= 0 and below replan_interval = {self.replan_interval}, "
-                f"found {self.lead}"
+                "chunk schedule: lead: expected >= 0 and below replan_interval = "
+                f"{self.replan_interval}, found {self.lead}"
             )
+
+    @staticmethod
+    def fitting(chunk_size: int, replan_interval: int, lead: int) -> ChunkSchedule:
+        """The schedule for chunks of `chunk_size`: (1, 0) for a policy of single actions.
+
+        ValueError when it asks for more than a chunk holds.
+        """
+        if chunk_size == 1:
+            return ChunkSchedule(1, 0)
+        schedule = ChunkSchedule(replan_interval, lead)
+        schedule.require_chunk_size(chunk_size)
+        return schedule
 
     def source(self, step: int) -> int:
         """Step whose observation the base action of `step` is predicted from."""
         return max(0, step // self.replan_interval * self.replan_interval - self.lead)
 
+    def newest_source(self, step: int) -> int:
+        """Last step up to `step` whose observation a chunk must be predicted from."""
+        return self.source(step + self.lead)
+
     def is_source(self, step: int) -> bool:
         """Whether a chunk must be predicted from the observation of `step`."""
-        return step == 0 or (
-            (step + self.lead) % self.replan_interval == 0 and step + self.lead > 0
-        )
+        return self.newest_source(step) == step
 
     def require_chunk_size(self, chunk_size: int) -> None:
         """ValueError when chunks of `chunk_size` actions do not reach from source to last use."""

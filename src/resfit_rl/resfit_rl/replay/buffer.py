@@ -104,8 +104,8 @@ class ReplayBuffer:
         self._next = np.zeros(frames, np.int64)
         self._held: deque[_Held] = deque()
         self._write = 0  # next free place of the ring
-        self._online = np.zeros(0, np.int64)
-        offline_index = [np.zeros(0, np.int64)]
+        self._online: NDArray[np.int64] = np.zeros(0, np.int64)
+        offline_index: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
         start = 0
         for episode in offline:
             where = np.arange(start, start + len(episode.state))

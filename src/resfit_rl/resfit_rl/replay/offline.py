@@ -6,16 +6,17 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resfit_rl.agent.residual_policy import write_atomically
-from resfit_rl.base_policies.interface import BasePolicy
-from resfit_rl.control import ChunkSchedule
+from resfit_rl.base_policies.interface import BasePolicy, BasePolicyError
+from resfit_rl.control import ChunkedBase, ChunkSchedule
+from resfit_rl.episode_store.atomic_file import write_atomically
 from resfit_rl.episode_store.episode import Episode
 from resfit_rl.observation import Observation
 
@@ -47,6 +48,7 @@ def offline_episodes(
     implementation: str,
     dataset_identity: str | None = None,
     cache_dir: Path | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Episode]:
     """Relabel demonstrations with the frozen base policy's action at each of their states.
 
@@ -58,6 +60,7 @@ def offline_episodes(
         cache_dir: where base actions are kept between runs, keyed by a hash of data set, base
             policy and schedule; None keeps none. A corrupt cache file is computed again, with a
             warning.
+        on_progress: called with (demonstrations relabelled, all of them) after each one.
 
     Raises:
         ValueError: a demonstration of fewer than 2 frames or with arrays of unequal lengths, or a
@@ -82,13 +85,14 @@ def offline_episodes(
         cache = Path(cache_dir) / f"base_actions_{name}.npz"
         base_actions = _read_cache(cache, [d.action.shape for d in demonstrations])
     if base_actions is None:
-        base_actions = [
-            _base_actions(number, demonstration, base_policy, schedule)
-            for number, demonstration in enumerate(demonstrations)
-        ]
+        base_actions = []
+        for number, demonstration in enumerate(demonstrations):
+            base_actions.append(_base_actions(number, demonstration, base_policy, schedule))
+            on_progress(number + 1, len(demonstrations))
         if cache is not None:
             buffer = io.BytesIO()
-            np.savez(buffer, **{f"{i:06d}": a for i, a in enumerate(base_actions)})
+            named: dict[str, Any] = {f"{i:06d}": a for i, a in enumerate(base_actions)}
+            np.savez(buffer, **named)
             write_atomically(cache, buffer.getvalue())
     return [
         Episode(
@@ -118,7 +122,9 @@ def demonstrations_identity(demonstrations: Sequence[Demonstration]) -> str:
     """SHA-256 over shapes and contents, hex."""
     digest = hashlib.sha256()
     for demonstration in demonstrations:
-        arrays = {f"image {k}": v for k, v in sorted(demonstration.images.items())}
+        arrays: dict[str, NDArray[Any]] = {
+            f"image {k}": v for k, v in sorted(demonstration.images.items())
+        }
         arrays |= {"state": demonstration.state, "action": demonstration.action}
         for name, array in arrays.items():
             digest.update(f"{name} {array.dtype} {array.shape};".encode())
@@ -129,38 +135,18 @@ def demonstrations_identity(demonstrations: Sequence[Demonstration]) -> str:
 def _base_actions(
     number: int, demonstration: Demonstration, base_policy: BasePolicy, schedule: ChunkSchedule
 ) -> FloatArray:
-    length, action_dim = demonstration.action.shape
-    actions = np.empty((length, action_dim), np.float32)
-    base_policy.reset(number)
-    chunk = np.empty((0, action_dim), np.float32)
-    for step in range(length):
-        if schedule.is_source(step):
-            following = _chunk(number, step, demonstration, base_policy, action_dim)
-        if step % schedule.replan_interval == 0:
-            chunk = following
-        actions[step] = chunk[step - schedule.source(step)]
+    actions = np.empty(demonstration.action.shape, np.float32)
+    with ThreadPoolExecutor(1) as worker:
+        chunked = ChunkedBase(base_policy, schedule, actions.shape[1], worker)
+        chunked.reset(number)
+        for step, state in enumerate(demonstration.state):
+            images = {name: frames[step] for name, frames in demonstration.images.items()}
+            chunked.observe(step, Observation(images, state))
+            try:
+                actions[step] = chunked.action(step).action
+            except BasePolicyError as error:
+                raise ValueError(f"demonstration {number}, step {step}: {error}") from error
     return actions
-
-
-def _chunk(
-    number: int, step: int, demonstration: Demonstration, base_policy: BasePolicy, action_dim: int
-) -> FloatArray:
-    chunk = np.asarray(
-        base_policy.predict_chunk(
-            Observation(
-                {name: frames[step] for name, frames in demonstration.images.items()},
-                demonstration.state[step],
-            )
-        ),
-        dtype=np.float32,
-    )
-    expected = (base_policy.chunk_size, action_dim)
-    if chunk.shape != expected or not np.isfinite(chunk).all():
-        raise ValueError(
-            f"demonstration {number}, step {step}: base policy: expected a finite chunk of "
-            f"{expected}, found {chunk.shape} with {int((~np.isfinite(chunk)).sum())} NaN or inf"
-        )
-    return chunk
 
 
 def _read_cache(path: Path, shapes: list[tuple[int, ...]]) -> list[FloatArray] | None:

@@ -4,37 +4,65 @@ from __future__ import annotations
 
 from resfit_rl.tasks.task import JointTerm, PoseTerm, Task, UnknownTaskError
 
-_PANDA_ACTIONS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+_SIMULATOR = "robosuite-1.5.2"
+_POSE_ACTIONS = ("x", "y", "z", "roll", "pitch", "yaw")
+_GENERIC_MAX_STEPS = 500
+# Tools without fingers, so without gripper joints and gripper action.
+_FINGERLESS = ("Wipe", "TwoArmPegInHole")
 
 
-def _panda(name: str, environment: str, max_steps: int) -> Task:
-    """One Panda: delta end-effector pose (of the controller's 0.05 m and 0.5 rad) and gripper."""
+def _pandas(
+    name: str, environment: str, max_steps: int, *, arms: int = 1, fingers: bool = True
+) -> Task:
+    """Pandas moved by delta end-effector poses (of 0.05 m and 0.5 rad) and a gripper each."""
+    ends = ("right",) if arms == 1 else tuple(f"robot{i}_right" for i in range(arms))
+    layout: list[PoseTerm | JointTerm] = []
+    for arm, end in enumerate(ends):
+        layout.append(PoseTerm(end))
+        if fingers:
+            layout.append(JointTerm(tuple(f"gripper{arm}_right_finger_joint{j}" for j in (1, 2))))
+    one_arm = (*_POSE_ACTIONS, "gripper") if fingers else _POSE_ACTIONS
+    names = (
+        one_arm if arms == 1 else tuple(f"robot{i}_{action}" for i in range(arms) for action in one_arm)
+    )
     return Task(
         name=name,
-        implementation=f"robosuite-1.5.2/{environment}/Panda",
-        cameras=("agentview", "robot0_eye_in_hand"),
-        state_layout=(
-            PoseTerm("right"),
-            JointTerm(("gripper0_right_finger_joint1", "gripper0_right_finger_joint2")),
-        ),
-        wrists=("right",),
-        action_names=_PANDA_ACTIONS,
-        action_lower=(-1.0,) * 7,
-        action_upper=(1.0,) * 7,
-        action_change=(2.0,) * 7,
-        hold_template=(0.0,) * 6 + (float("nan"),),
+        implementation=f"{_SIMULATOR}/{environment}/{'+'.join(['Panda'] * arms)}",
+        cameras=("agentview", *(f"robot{i}_eye_in_hand" for i in range(arms))),
+        state_layout=tuple(layout),
+        wrists=ends,
+        action_names=names,
+        action_lower=(-1.0,) * len(names),
+        action_upper=(1.0,) * len(names),
+        action_change=(2.0,) * len(names),
+        hold_template=tuple(float("nan") if n.endswith("gripper") else 0.0 for n in names),
         max_steps=max_steps,
     )
 
 
 _TASKS = {
     task.name: task
-    for task in (_panda("can", "PickPlaceCan", 200), _panda("square", "NutAssemblySquare", 300))
+    for task in (_pandas("can", "PickPlaceCan", 200), _pandas("square", "NutAssemblySquare", 300))
 }
 
 
 def get_task(name: str) -> Task:
-    """The task called `name`; UnknownTaskError lists the known ones."""
-    if name not in _TASKS:
-        raise UnknownTaskError(f"task: expected one of {', '.join(_TASKS)}, found '{name}'")
-    return _TASKS[name]
+    """The task called `name`: 'can', 'square', or a robosuite environment such as 'Lift'.
+
+    A robosuite environment runs with one Panda for each arm it needs and 500 steps at most.
+
+    Raises:
+        UnknownTaskError: lists the known names.
+    """
+    if name in _TASKS:
+        return _TASKS[name]
+    # Only here: the simulator is slow to import and not needed on a robot.
+    from resfit_rl.simulation.environments import arms_of_environments
+
+    arms = arms_of_environments()
+    if name not in arms:
+        known = ", ".join([*_TASKS, *sorted(arms)])
+        raise UnknownTaskError(f"task: expected one of {known}, found '{name}'")
+    return _pandas(
+        name, name, _GENERIC_MAX_STEPS, arms=arms[name], fingers=name not in _FINGERLESS
+    )

@@ -1,0 +1,1 @@
+"""Nodes that store episodes and learn from them."""

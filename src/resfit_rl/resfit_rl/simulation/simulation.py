@@ -1,0 +1,214 @@
+"""A robosuite environment as a robot and its sensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mujoco
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from resfit_rl.simulation.environments import robosuite
+from resfit_rl.simulation.frame import Frame
+from resfit_rl.simulation.rendering import Cameras, RenderOptions
+from resfit_rl.tasks import Task
+
+# Objects are put down from 2 cm above, and the wrists' sensors read free fall until the controller
+# holds the arm: let both settle before the first frame.
+_SETTLE_STEPS = 10
+# robosuite moves the objects that a task does not use to (10, 10, 10) m.
+_OUT_OF_SCENE = 5.0
+_FIXTURES = ("peg1", "peg2", "bin1", "bin2")
+
+
+class SimulationError(Exception):
+    """The simulation cannot be made or cannot step; names the thing, the expected and the found."""
+
+
+class Simulation:
+    """One task in robosuite.
+
+    With rendering, all calls must come from one thread (OpenGL's rule).
+
+    Args:
+        task: its implementation names environment and robots.
+        image_size: (height, width) of all cameras, pixels.
+        cameras: names; None for the task's.
+        rendering: None renders nothing.
+
+    Raises:
+        SimulationError: a camera that the scene lacks, a size below 1, an implementation of another
+            simulator or version.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        image_size: tuple[int, int] = (84, 84),
+        cameras: Sequence[str] | None = None,
+        rendering: RenderOptions | None = RenderOptions(),
+    ) -> None:
+        simulator, _, scene = task.implementation.partition("/")
+        environment, _, robots = scene.partition("/")
+        if simulator != f"robosuite-{robosuite.__version__}":
+            raise SimulationError(
+                f"task {task.name}: implementation: expected robosuite-{robosuite.__version__}, "
+                f"found {task.implementation}"
+            )
+        if min(image_size) < 1:
+            raise SimulationError(f"image size: expected 1 pixel or more, found {image_size}")
+        self.task = task
+        self._env = robosuite.make(
+            environment,
+            robots=robots.split("+"),
+            has_renderer=False,
+            has_offscreen_renderer=False,
+            use_camera_obs=False,
+            hard_reset=False,
+            ignore_done=True,
+            control_freq=task.control_frequency,
+        )
+        # Frames are read from the simulator itself; robosuite would evaluate its observables
+        # anew for each of the 25 physics steps of a control step.
+        for observable in self._env._observables.values():
+            observable.set_enabled(False)
+        self._model: mujoco.MjModel = self._env.sim.model._model
+        self._data: mujoco.MjData = self._env.sim.data._data
+        self._robots = self._env.robots
+        if self._env.action_dim != task.action_dim:
+            self._env.close()
+            raise SimulationError(
+                f"task {task.name}: expected {task.action_dim} actions, "
+                f"found {self._env.action_dim} in {environment}"
+            )
+        self._cameras = None
+        if rendering is not None:
+            chosen = task.cameras if cameras is None else tuple(cameras)
+            known = [self._model.camera(i).name for i in range(self._model.ncam)]
+            for camera in chosen:
+                if camera not in known:
+                    self._env.close()
+                    raise SimulationError(
+                        f"camera: expected one of {', '.join(known)}, found '{camera}'"
+                    )
+            self._cameras = Cameras(self._model, chosen, image_size, rendering)
+        joints = [
+            name
+            for robot in self._robots
+            for name in (
+                *robot.robot_model.joints,
+                *(joint for arm in robot.arms for joint in robot.gripper[arm].joints),
+            )
+        ]
+        self._joint_names = tuple(joints)
+        indices = [self._model.joint(name).id for name in joints]
+        self._positions = self._model.jnt_qposadr[indices]
+        self._velocities = self._model.jnt_dofadr[indices]
+        self.joint_limits: dict[str, tuple[float, float]] = {
+            name: (float(low), float(high))
+            for name, (low, high) in zip(joints, self._model.jnt_range[indices], strict=True)
+        }
+        # Two robots of one arm each are told apart by the robot.
+        several = len(self._robots) > 1
+        self._ends = {
+            f"robot{i}_{arm}" if several else arm: (robot, arm)
+            for i, robot in enumerate(self._robots)
+            for arm in robot.arms
+        }
+        self._objects = {
+            entry.name: self._model.body(entry.root_body).id
+            for entry in self._env.model.mujoco_objects
+        }
+        bodies = {self._model.body(i).name for i in range(self._model.nbody)}
+        self._objects |= {f: self._model.body(f).id for f in _FIXTURES if f in bodies}
+        self._robot_parts = self._parts_of_robots()
+
+    def reset(self, seed: int) -> Frame:
+        """A new start: the same seed gives the same frame bit for bit, whatever ran before."""
+        self._env.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        self._env.reset()
+        hold = np.nan_to_num(np.array(self.task.hold_template), nan=0.0)
+        for _ in range(_SETTLE_STEPS):
+            self._env.step(hold)
+        return self._frame()
+
+    def step(self, action: ArrayLike) -> Frame:
+        """Apply one action for one control period.
+
+        Args:
+            action: (A,), robot units; robosuite clips it to the limits.
+
+        Raises:
+            SimulationError: wrong shape, NaN or infinity; nothing has moved then.
+        """
+        action = np.asarray(action, np.float64)
+        if action.shape != (self.task.action_dim,):
+            raise SimulationError(
+                f"action: expected shape ({self.task.action_dim},), found {action.shape}"
+            )
+        if not np.isfinite(action).all():
+            raise SimulationError(f"action: expected finite values, found {action.tolist()}")
+        self._env.step(action)
+        return self._frame()
+
+    def close(self) -> None:
+        if self._cameras is not None:
+            self._cameras.close()
+            self._cameras = None
+        self._env.close()
+
+    def _frame(self) -> Frame:
+        # robosuite leaves poses and sensors one physics step behind the joints.
+        mujoco.mj_forward(self._model, self._data)
+        end_effectors, wrenches = {}, {}
+        for name, (robot, arm) in self._ends.items():
+            site = robot.eef_site_id[arm]
+            quaternion = np.empty(4)
+            mujoco.mju_mat2Quat(quaternion, self._data.site_xmat[site])
+            end_effectors[name] = _pose(self._data.site_xpos[site], quaternion)
+            wrenches[name] = np.concatenate([robot.ee_force[arm], robot.ee_torque[arm]])
+        privileged = {
+            name: _pose(self._data.xpos[body], self._data.xquat[body])
+            for name, body in self._objects.items()
+            if np.abs(self._data.xpos[body]).max() < _OUT_OF_SCENE
+        }
+        return Frame(
+            images={} if self._cameras is None else self._cameras.render(self._data),
+            joint_names=self._joint_names,
+            joint_position=self._data.qpos[self._positions].copy(),
+            joint_velocity=self._data.qvel[self._velocities].copy(),
+            end_effectors=end_effectors,
+            wrenches=wrenches,
+            privileged=privileged,
+            success=bool(self._env._check_success()),
+            self_collisions=self._self_collisions(),
+        )
+
+    def _parts_of_robots(self) -> dict[int, str]:
+        """Geom -> the gripper that it belongs to, or '' for another part of a robot."""
+        parts = {}
+        for robot in self._robots:
+            for geom in robot.robot_model.contact_geoms:
+                parts[self._model.geom(geom).id] = ""
+            for arm in robot.arms:
+                gripper = robot.gripper[arm]
+                for geom in gripper.contact_geoms:
+                    parts[self._model.geom(geom).id] = gripper.naming_prefix
+        return parts
+
+    def _self_collisions(self) -> tuple[str, ...]:
+        found = set()
+        for contact in self._data.contact[: self._data.ncon]:
+            first, second = sorted(int(geom) for geom in contact.geom)
+            if first not in self._robot_parts or second not in self._robot_parts:
+                continue
+            part = self._robot_parts[first]
+            if contact.dist <= 0 and not (part and part == self._robot_parts[second]):
+                found.add(f"{self._model.geom(first).name}-{self._model.geom(second).name}")
+        return tuple(sorted(found))
+
+
+def _pose(position: NDArray[np.float64], wxyz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(7,): position and quaternion x, y, z, w, a copy."""
+    return np.concatenate([position, wxyz[1:], wxyz[:1]])

@@ -1,0 +1,264 @@
+"""Whether the wrenches at the wrists allow motion; no ROS, no clock of its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class WristLimits:
+    """Largest magnitudes of one wrist.
+
+    Attributes:
+        max_force: N.
+        max_torque: N m.
+    """
+
+    max_force: float
+    max_torque: float
+
+
+@dataclass(frozen=True)
+class WrenchConfig:
+    """How wrenches are judged.
+
+    Attributes:
+        limits: wrist -> its limits; the order is that of all results.
+        filter_window: samples of the median filter, odd; 1 is no filter. A step in the signal
+            passes after (window + 1) / 2 samples: a group delay of (window - 1) / 2. Shorter
+            peaks do not pass. NaN is not filtered.
+        tare_samples: samples after a reset whose mean is the zero of the episode.
+        max_age: s that a wrist may be silent.
+
+    Raises:
+        ValueError: no wrist, a limit or age that is not positive and finite, an even window, no
+            tare sample.
+    """
+
+    limits: Mapping[str, WristLimits]
+    filter_window: int = 1
+    tare_samples: int = 1
+    max_age: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.limits:
+            raise ValueError("wrench limits: expected at least one wrist, found none")
+        values = {"max_wrench_age": self.max_age}
+        for wrist, limits in self.limits.items():
+            values[f"max_force of wrist {wrist}"] = limits.max_force
+            values[f"max_torque of wrist {wrist}"] = limits.max_torque
+        for name, value in values.items():
+            if not 0 < value < np.inf:
+                raise ValueError(f"wrench limits: {name}: expected > 0 and finite, found {value}")
+        if self.filter_window < 1 or self.filter_window % 2 == 0:
+            raise ValueError(
+                f"wrench limits: filter_window: expected an odd number, found {self.filter_window}"
+            )
+        if self.tare_samples < 1:
+            raise ValueError(
+                f"wrench limits: tare_samples: expected >= 1, found {self.tare_samples}"
+            )
+
+
+@dataclass(frozen=True)
+class WrenchVerdict:
+    """Judgement on the newest wrenches.
+
+    Attributes:
+        motion_allowed: False: hold.
+        episode_id: the episode it is for. 0 between episodes and until the tare for the episode
+            is complete: no verdict for the episode yet, which is no stop.
+        stamp: of the oldest of the newest wrenches, ns; 0 while a wrist has sent none.
+        reason: why motion is not allowed; empty otherwise.
+        force: N, magnitude per wrist, tared and filtered; NaN without a value.
+        torque: N m, likewise.
+    """
+
+    motion_allowed: bool
+    episode_id: int
+    stamp: int
+    reason: str
+    force: tuple[float, ...]
+    torque: tuple[float, ...]
+
+
+_Sample = tuple[int, NDArray[np.float64]]
+
+
+class _Wrist:
+    """One sensor: its newest samples, tare and filter."""
+
+    def __init__(self, name: str, limits: WristLimits, config: WrenchConfig, now: float) -> None:
+        self.name = name
+        self.limits = limits
+        self._config = config
+        self._since = now  # when the wait for the first message began
+        self.received: float | None = None
+        self.stamp = 0
+        self._raw: NDArray[np.float64] = np.full(6, np.nan)
+        # Finite samples with their stamps.
+        self._window: deque[_Sample] = deque(maxlen=config.filter_window)
+        self._recent: deque[_Sample] = deque(maxlen=config.tare_samples)
+        self._offset = np.zeros(6)
+        self.tare_left = 0
+
+    def add(self, stamp: int, wrench: NDArray[np.float64], now: float) -> None:
+        if stamp < self.stamp:
+            self._window.clear()
+            self._recent.clear()
+        self.received, self.stamp, self._raw = now, stamp, wrench
+        if not self.finite:
+            return
+        if self._window and self._window[-1][0] == stamp:
+            # Simulated time stands still: the same measurement, sent again.
+            self._window.pop()
+        self._window.append((stamp, wrench))
+        self._recent.append((stamp, wrench))
+        if self.tare_left:
+            self.tare_left -= 1
+            self._set_offset()
+
+    def tare(self, since: int) -> None:
+        """The mean of the next samples, and of those of `since` (ns) or later, becomes zero."""
+        for samples in (self._window, self._recent):
+            while samples and samples[0][0] < since:
+                samples.popleft()
+        self.tare_left = self._config.tare_samples - len(self._recent)
+        self._set_offset()
+
+    def _set_offset(self) -> None:
+        if self.tare_left == 0:
+            self._offset = np.mean([wrench for _, wrench in self._recent], axis=0)
+
+    @property
+    def finite(self) -> bool:
+        return bool(np.isfinite(self._raw).all())
+
+    @property
+    def filtered(self) -> NDArray[np.float64]:
+        """(6,) tared, median over the window; NaN without a finite newest sample."""
+        if not self.finite or not self._window:
+            return np.full(6, np.nan)
+        return np.median([wrench for _, wrench in self._window], axis=0) - self._offset
+
+    def defect(self, now: float) -> str:
+        """What is wrong with the sensor itself, or an empty text."""
+        age = now - (self._since if self.received is None else self.received)
+        if age > self._config.max_age:
+            return (
+                f"wrench {self.name}: expected a message within {self._config.max_age:g} s, "
+                f"found none for {age:.2f} s"
+            )
+        if self.received is not None and not self.finite:
+            return f"wrench {self.name}: expected 6 finite values, found {self._raw.tolist()}"
+        return ""
+
+    def excess(self, force: float, torque: float) -> str:
+        """Which limit is exceeded, or an empty text."""
+        if not force <= self.limits.max_force:
+            return (
+                f"wrench {self.name}: expected a force of at most {self.limits.max_force:g} N, "
+                f"found {force:.1f} N"
+            )
+        if not torque <= self.limits.max_torque:
+            return (
+                f"wrench {self.name}: expected a torque of at most {self.limits.max_torque:g} N m, "
+                f"found {torque:.1f} N m"
+            )
+        return ""
+
+
+class WrenchLimits:
+    """All wrists. A stop in an episode stands until the next one starts.
+
+    Args:
+        now: s of a steady clock, as in all calls.
+    """
+
+    def __init__(self, config: WrenchConfig, now: float) -> None:
+        self.config = config
+        self._wrists = {
+            name: _Wrist(name, limits, config, now) for name, limits in config.limits.items()
+        }
+        self._episode_id = 0
+        self._stop = ""
+
+    def add(self, wrist: str, stamp: int, wrench: ArrayLike, now: float) -> None:
+        """Take in one message.
+
+        Args:
+            stamp: of the measurement, ns. The same stamp again is the same measurement.
+            wrench: (6,), force in N and torque in N m; NaN and infinity are judged, not refused.
+
+        Raises:
+            KeyError: an unknown wrist.
+            ValueError: not 6 values.
+        """
+        values = np.asarray(wrench, np.float64)
+        if values.shape != (6,):
+            raise ValueError(f"wrench {wrist}: expected 6 values, found shape {values.shape}")
+        self._wrists[wrist].add(stamp, values, now)
+        # A peak between two verdicts must not be lost.
+        self.judge(now)
+
+    def start(self, episode_id: int, since: int) -> None:
+        """An episode runs: forget the last stop and tare. Again for the same one: no change.
+
+        Args:
+            since: stamp of the reset, ns; samples of then or later are part of the tare.
+        """
+        if episode_id == self._episode_id:
+            return
+        self._episode_id, self._stop = episode_id, ""
+        for wrist in self._wrists.values():
+            wrist.tare(since)
+
+    def finish(self) -> None:
+        """No episode is under way: a stop does not stand any longer than its cause."""
+        self._episode_id, self._stop = 0, ""
+
+    def judge(self, now: float) -> WrenchVerdict:
+        """The verdict at this moment."""
+        wrists = self._wrists.values()
+        forces, torques = [], []
+        for wrist in wrists:
+            wrench = wrist.filtered
+            forces.append(float(np.linalg.norm(wrench[:3])))
+            torques.append(float(np.linalg.norm(wrench[3:])))
+        reason = self._stop or next((d for w in wrists if (d := w.defect(now))), "")
+        stop = bool(reason)
+        if not reason:
+            reason = next(
+                (f"wrench {w.name}: no message yet" for w in wrists if w.received is None), ""
+            )
+        if not reason:
+            reason = next(
+                (
+                    f"wrench {w.name}: taring, {w.tare_left} samples to go"
+                    for w in wrists
+                    if w.tare_left
+                ),
+                "",
+            )
+        if not reason:
+            excesses = (
+                w.excess(force, torque)
+                for w, force, torque in zip(wrists, forces, torques, strict=True)
+            )
+            reason = next((excess for excess in excesses if excess), "")
+            stop = bool(reason)
+        if stop and self._episode_id:
+            self._stop = reason
+        return WrenchVerdict(
+            motion_allowed=not reason,
+            episode_id=0 if reason and not stop else self._episode_id,
+            stamp=min(wrist.stamp for wrist in wrists),
+            reason=reason,
+            force=tuple(forces),
+            torque=tuple(torques),
+        )

@@ -1,0 +1,500 @@
+"""The driver of a simulated robot."""
+
+import sys
+import time
+from collections import Counter, deque
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock as RclpyClock
+from rclpy.clock import ClockType
+from rclpy.node import Node
+from resfit_rl.simulation import Frame, RenderOptions, Simulation, SimulationError
+from resfit_rl.tasks import get_task
+from resfit_ros.conversions import NANOSECONDS, diagnostics, ns_to_stamp, stamp_to_ns
+from resfit_ros.heartbeat import Heartbeat
+from resfit_ros.parameters import ConfigurationError, declare
+from resfit_ros.run import ExitRequest, run_node
+from resfit_safety.action_gate import (
+    ActionGate,
+    Command,
+    GateConfig,
+    SafetyVerdict,
+    Situation,
+    Verdict,
+)
+from rosgraph_msgs.msg import Clock
+
+from resfit_interfaces.msg import (
+    ActionCommand,
+    EpisodeState,
+    ExecutedAction,
+    NodeHeartbeat,
+    SafetyStatus,
+    TaskState,
+)
+from resfit_interfaces.srv import ResetRobot
+from resfit_ros import qos
+from resfit_sim_bridge.sensors import FrameError, FrameNames, SensorPublishers, require_finite
+from resfit_sim_bridge.stepping import Due, Phase, Stepping
+
+NEEDED_ROLES = ("policy", "safety", "supervisor")
+WAITING_PERIOD = 0.1  # s, of clock and wrench while time stands still
+REPEAT_PERIOD = 1.0  # s, of the observation while time stands still, and of attempts to recover
+# s; lets the executor serve what came meanwhile, even where a step is longer than a period.
+SHORTEST_WAIT = 1e-4
+
+
+class SimBridge(Node):
+    """Simulation, sensors and the gate, on the interfaces that a robot's driver has.
+
+    Everything runs in one thread: OpenGL wants it, and a step that is due runs in the callback of
+    the message that made it due.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("sim_bridge")
+        self._declare_parameters()
+        self._heartbeat = Heartbeat(self, "driver")
+        self._heartbeat.publish()
+        try:
+            self._simulation = Simulation(
+                self._task, image_size=self._image_size, rendering=self._rendering
+            )
+        except SimulationError as error:
+            raise ConfigurationError(str(error)) from None
+        steady = RclpyClock(clock_type=ClockType.STEADY_TIME)
+        period = round(NANOSECONDS / self._task.control_frequency)
+        self._stepping = Stepping(period, self._real_time, round(self._deadline * period))
+        self._start_action = np.nan_to_num(np.array(self._task.hold_template), nan=0.0)
+        self._gate = ActionGate(self._gate_config(), self._start_action)
+        self._command: Command | None = None
+        self._safety: SafetyVerdict | None = None
+        self._heard: dict[str, float] = {}  # role -> s
+        self._next: tuple[Frame, ExecutedAction] | None = None  # computed, not published yet
+        self._broken = ""  # why the simulation cannot go on
+        self._episode_start = 0.0
+        self._reset_counters()
+        self._refusals: Counter[str] = Counter()
+        self._last_refusal = ""
+
+        model = self._simulation._model
+        self._sensors = SensorPublishers(
+            self,
+            self._task,
+            {camera: float(model.camera(camera).fovy[0]) for camera in self._task.cameras},
+            self._names,
+            self._publish_privileged,
+        )
+        self._clock_publisher = self.create_publisher(Clock, "/clock", qos.CLOCK)
+        self._executed = self.create_publisher(ExecutedAction, "executed_action", qos.EVENT)
+        self._task_state = (
+            self.create_publisher(TaskState, "task_state", qos.EVENT)
+            if self._publish_task_state
+            else None
+        )
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+
+        # Later than that of any driver before, unless that one ran ahead of wall time.
+        self._time = time.time_ns()
+        self._reset(0, self._seed)
+
+        self.create_subscription(ActionCommand, "action_command", self._on_command, qos.COMMAND)
+        self.create_subscription(SafetyStatus, "safety_status", self._on_safety, qos.EVENT)
+        self.create_subscription(EpisodeState, "episode_state", self._on_episode, qos.LATCHED)
+        self.create_subscription(NodeHeartbeat, "heartbeat", self._on_heartbeat, qos.HEARTBEAT)
+        self.create_service(ResetRobot, "reset_robot", self._on_reset)
+        self.create_timer(WAITING_PERIOD, self._while_waiting, clock=steady)
+        self.create_timer(1.0, self._diagnose, clock=steady)
+        self._wake = self.create_timer(3600.0, self._advance, clock=steady)
+        self._advance()
+        height, width = self._image_size
+        self.get_logger().info(
+            f"{self._task.implementation} in {'real time' if self._real_time else 'lockstep'}, "
+            f"cameras {', '.join(self._task.cameras)} at {width}x{height}"
+        )
+
+    def close(self) -> None:
+        self._simulation.close()
+
+    def _declare_parameters(self) -> None:
+        self._task = get_task(
+            declare(self, "task", "square", "Task: square, can, or a robosuite environment.")
+        )
+        mode = declare(
+            self,
+            "mode",
+            "lockstep",
+            "lockstep: a step is taken when its action has come, nothing is dropped. "
+            "real_time: control periods of wall time, a late action is not executed.",
+            choices=("lockstep", "real_time"),
+        )
+        self._real_time = mode == "real_time"
+        self._image_size = tuple(
+            declare(self, f"image_{side}", 84, f"{side} of all cameras, pixels.", range=(8, 2048))
+            for side in ("height", "width")
+        )
+        self._rendering = RenderOptions(
+            shadows=declare(self, "shadows", False, "Render shadows."),
+            reflections=declare(self, "reflections", False, "Render reflections; slow on a CPU."),
+            multisampling=declare(
+                self, "multisampling", 0, "Samples a pixel against jagged edges.", range=(0, 16)
+            ),
+        )
+        self._deadline = declare(
+            self,
+            "action_deadline",
+            0.5,
+            "real_time: share of the control period after which an action is late. Physics and "
+            "rendering take the rest.",
+            range=(0.05, 1.0),
+        )
+        self._max_held_steps = declare(
+            self,
+            "max_held_steps",
+            10,
+            "real_time: steps in a row without an action in time that are no fault yet.",
+            range=(0, 1000),
+        )
+        self._max_safety_age = declare(
+            self,
+            "max_safety_age",
+            0.2,
+            "real_time: age of the newest safety verdict that still allows motion, s.",
+            range=(0.01, 10.0),
+        )
+        self._heartbeat_timeout = declare(
+            self,
+            "heartbeat_timeout",
+            2.0,
+            f"The robot holds when {', '.join(NEEDED_ROLES)} was silent for longer, s.",
+            range=(0.3, 60.0),
+        )
+        self._joint_limit_margin = declare(
+            self,
+            "joint_limit_margin",
+            0.01,
+            "How far a measured joint may be beyond the limits of its model, which are soft in "
+            "simulation, rad or m.",
+            range=(0.0, 1.0),
+        )
+        self._seed = declare(
+            self, "seed", 0, "Start state before the first reset_robot.", range=(0, 2**63 - 1)
+        )
+        self._publish_privileged = declare(
+            self, "publish_privileged", True, "Publish privileged_state, for scripted policies."
+        )
+        self._publish_task_state = declare(
+            self, "publish_task_state", True, "Publish task_state, for the auto-labeler."
+        )
+        self._names = FrameNames(
+            declare(self, "world_frame", "world", "Frame of poses."),
+            declare(
+                self, "camera_frame", "{camera}_optical_frame", "Optical frames; {camera}: name."
+            ),
+            declare(
+                self, "wrist_frame", "{wrist}_force_torque", "Frames of wrenches; {wrist}: name."
+            ),
+        )
+
+    def _gate_config(self) -> GateConfig:
+        margin = self._joint_limit_margin
+        return GateConfig.of_task(
+            self._task,
+            joint_limits={
+                joint: (lower - margin, upper + margin)
+                for joint, (lower, upper) in self._simulation.joint_limits.items()
+            },
+            max_safety_age=self._max_safety_age if self._real_time else None,
+            needed_roles=NEEDED_ROLES,
+            max_heartbeat_age=self._heartbeat_timeout,
+            max_held_steps=self._max_held_steps if self._real_time else None,
+        )
+
+    # -- what comes in ----------------------------------------------------------------------------
+
+    def _on_command(self, message: ActionCommand) -> None:
+        self._command = Command(
+            message.episode_id,
+            message.step,
+            stamp_to_ns(message.header.stamp),
+            np.array(message.action),
+        )
+        self._advance()
+
+    def _on_safety(self, message: SafetyStatus) -> None:
+        self._safety = SafetyVerdict(
+            message.episode_id,
+            stamp_to_ns(message.header.stamp),
+            message.motion_allowed,
+            message.reason,
+            time.monotonic(),
+        )
+        self._advance()
+
+    def _on_heartbeat(self, message: NodeHeartbeat) -> None:
+        self._heard[message.role] = time.monotonic()
+
+    def _on_episode(self, message: EpisodeState) -> None:
+        now = time.monotonic_ns()
+        before = self._stepping.phase
+        if message.state == EpisodeState.RUNNING:
+            problem = self._stepping.run(
+                message.episode_id, stamp_to_ns(message.start_stamp), message.max_steps, now
+            )
+            if problem:
+                self.get_logger().error(problem)
+            elif before is Phase.PAUSED:
+                # Who was silent during the pause may need to see where it is.
+                self._publish_sensors()
+            elif before is not Phase.RUNNING and self._stepping.running:
+                self._episode_start = time.monotonic()
+        elif message.state == EpisodeState.PAUSED:
+            self._stepping.pause(message.episode_id)
+        elif (
+            message.state != EpisodeState.RESETTING
+            or message.episode_id > self._stepping.episode_id
+        ):
+            self._stepping.finish(message.episode_id, now)
+        if before not in (Phase.IDLE, Phase.READY) and self._stepping.phase is Phase.IDLE:
+            self._log_episode()
+        self._advance()
+
+    def _on_reset(
+        self, request: ResetRobot.Request, response: ResetRobot.Response
+    ) -> ResetRobot.Response:
+        if self._stepping.phase in (Phase.RUNNING, Phase.PAUSED):
+            response.message = (
+                f"reset_robot: expected no running episode, found {self._stepping.episode_id}"
+            )
+        elif request.episode_id == 0:
+            response.message = "reset_robot: expected an episode_id from 1 on, found 0"
+        else:
+            self._reset(request.episode_id, request.seed)
+            response.message = self._broken
+        response.success = not response.message
+        response.start_stamp = ns_to_stamp(self._stepping.stamp)
+        log = self.get_logger().info if response.success else self.get_logger().error
+        log(
+            f"episode {request.episode_id}: reset with seed {request.seed}"
+            if response.success
+            else response.message
+        )
+        self._advance()
+        return response
+
+    # -- steps ------------------------------------------------------------------------------------
+
+    def _reset(self, episode_id: int, seed: int) -> None:
+        self._next = self._command = None
+        self._time += self._stepping.period
+        self._attempted = time.monotonic()
+        try:
+            self._frame = self._simulated(lambda: self._simulation.reset(seed))
+        except FrameError as error:
+            self._break(f"reset with seed {seed}: {error}")
+            return
+        self._stepping.reset(episode_id, self._time, time.monotonic_ns())
+        self._gate.reset(self._start_action)
+        self._broken = ""
+        self._heartbeat.set(NodeHeartbeat.READY)
+        self._reset_counters()
+        self._publish_sensors()
+
+    def _advance(self) -> None:
+        """Do what is due, and wake up again when something becomes due by itself."""
+        stepping = self._stepping
+        verdict = self._judge() if stepping.awaits_command else None
+        due = stepping.due(time.monotonic_ns(), verdict is not None and verdict.final)
+        if due is Due.STEP:
+            self._step(self._gate.commit(verdict), stepping.episode_id)
+        elif due is Due.IDLE and not self._broken:
+            self._step(Verdict("hold", self._gate.hold_action, "no episode is running"), 0)
+        if due is Due.PUBLISH or (due is Due.STEP and self._next and not self._real_time):
+            self._publish_step()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        wake = self._stepping.wake()
+        if wake is None or self._broken:
+            self._wake.cancel()
+            return
+        self._wake.timer_period_ns = max(
+            wake - time.monotonic_ns(), round(SHORTEST_WAIT * NANOSECONDS)
+        )
+        self._wake.reset()
+
+    def _judge(self) -> Verdict:
+        now = time.monotonic()
+        frame = self._frame
+        verdict = self._gate.judge(
+            self._command,
+            Situation(
+                now=now,
+                episode_id=self._stepping.episode_id,
+                step=self._stepping.step,
+                stamp=self._stepping.stamp,
+                safety=self._safety,
+                joint_positions=dict(zip(frame.joint_names, frame.joint_position, strict=True)),
+                self_collisions=frame.self_collisions,
+                heartbeat_ages={role: now - heard for role, heard in self._heard.items()},
+            ),
+        )
+        if verdict.kind == "late":
+            # A repetition of a command that was executed is no news.
+            self._late += self._command.step == self._stepping.step - 1 and self._held_last
+            self._command = None
+        return verdict
+
+    def _step(self, verdict: Verdict, episode_id: int) -> None:
+        """Simulate one step; what it gives is published when its time has come."""
+        executed = ExecutedAction(
+            episode_id=episode_id,
+            step=self._stepping.step if episode_id else 0,
+            action=verdict.action,
+            held=verdict.held,
+            fault=verdict.fault,
+            reason=verdict.reason,
+        )
+        try:
+            frame = self._simulated(lambda: self._simulation.step(verdict.action))
+        except FrameError as error:
+            # No observation follows, so none may bear the stamp of the next one.
+            self._time += self._stepping.period
+            executed.header.stamp = ns_to_stamp(self._time)
+            executed.held = executed.fault = True
+            executed.reason = str(error)
+            executed.action = self._gate.hold_action
+            self._break(str(error))
+            if episode_id:
+                self._refuse(executed)
+                self._executed.publish(executed)
+            return
+        if verdict.fault:
+            self._refuse(executed)
+        self._held_last = verdict.held
+        self._steps += bool(episode_id)
+        self._held += verdict.held and bool(episode_id)
+        self._command = None
+        self._next = frame, executed
+        self._stepping.computed()
+
+    def _publish_step(self) -> None:
+        self._frame, executed = self._next
+        self._next = None
+        self._time += self._stepping.period
+        executed.header.stamp = ns_to_stamp(self._time)
+        now = time.monotonic_ns()
+        self._stepping.published(self._time, now)
+        self._periods.append((now - self._published) / NANOSECONDS)
+        # First which step it is, then the observation: it can be acted on as soon as it is whole.
+        self._executed.publish(executed)
+        self._publish_sensors()
+        if executed.episode_id and self._task_state is not None:
+            state = TaskState(
+                episode_id=executed.episode_id,
+                step=executed.step + 1,
+                success=self._frame.success,
+            )
+            state.header.stamp = executed.header.stamp
+            self._task_state.publish(state)
+        self._published = now
+
+    def _simulated(self, call) -> Frame:
+        """What the simulation gives. FrameError on any failure in it, or values not finite."""
+        try:
+            frame = call()
+            require_finite(frame)
+            return frame
+        except (FrameError, ExitRequest):
+            raise
+        except Exception as error:
+            # MuJoCo and robosuite raise whatever they like; the driver must stay and say so.
+            raise FrameError(f"simulation: {type(error).__name__}: {error}") from error
+
+    def _break(self, reason: str) -> None:
+        self._broken = reason
+        self.get_logger().error(reason)
+        self._heartbeat.set(NodeHeartbeat.ERROR, reason)
+
+    def _refuse(self, executed: ExecutedAction) -> None:
+        self._stepping.fault()
+        self._last_refusal = executed.reason
+        self._refusals[executed.reason.partition(":")[0]] += 1
+        self.get_logger().error(
+            f"episode {executed.episode_id}, step {executed.step}: {executed.reason}: holding"
+        )
+
+    # -- what goes out ----------------------------------------------------------------------------
+
+    def _publish_sensors(self) -> None:
+        self._publish_clock()
+        self._sensors.publish(self._frame, self._stepping.stamp)
+        self._sent = self._wrench_sent = time.monotonic()
+
+    def _publish_clock(self) -> None:
+        self._clock_publisher.publish(Clock(clock=ns_to_stamp(self._time)))
+
+    def _while_waiting(self) -> None:
+        self._publish_clock()
+        now = time.monotonic()
+        if self._broken:
+            # The episode under way ends first: its supervisor was told by the fault.
+            if self._stepping.phase is Phase.IDLE and now - self._attempted >= REPEAT_PERIOD:
+                self._reset(0, self._seed)
+        elif now - self._sent >= REPEAT_PERIOD:
+            self._publish_sensors()
+        elif now - self._wrench_sent >= 0.9 * WAITING_PERIOD:
+            self._sensors.publish_wrenches(self._frame, self._stepping.stamp)
+            self._wrench_sent = now
+        # Verdicts and heartbeats age.
+        self._advance()
+
+    def _reset_counters(self) -> None:
+        self._steps = self._held = self._late = 0
+        self._held_last = False
+        self._periods: deque[float] = deque(maxlen=200)
+        self._published = time.monotonic_ns()
+
+    def _log_episode(self) -> None:
+        seconds = max(time.monotonic() - self._episode_start, 1e-9)
+        self.get_logger().info(
+            f"episode {self._stepping.episode_id}: over after {self._steps} steps, "
+            f"{self._steps / seconds:.1f} steps/s, {self._held} held, {self._late} late commands"
+        )
+
+    def _diagnose(self) -> None:
+        periods = 1e3 * np.array(self._periods or [np.nan])
+        p50, p99, longest = np.percentile(periods, [50, 99, 100])
+        values = {
+            "phase": self._stepping.phase.name.lower(),
+            "episode": self._stepping.episode_id,
+            "step": self._stepping.step,
+            "real-time factor": f"{self._stepping.period / NANOSECONDS * 1e3 / p50:.2f}",
+            "held steps": self._held,
+            "late commands": self._late,
+            "overrun periods": self._stepping.overruns,
+            "period p50, ms": f"{p50:.2f}",
+            "period p99, ms": f"{p99:.2f}",
+            "period max, ms": f"{longest:.2f}",
+            "last refusal": self._last_refusal,
+            **{f"refused: {what}": count for what, count in self._refusals.items()},
+        }
+        level = DiagnosticStatus.ERROR if self._broken else DiagnosticStatus.OK
+        self._diagnostics.publish(
+            diagnostics(
+                ns_to_stamp(self._time),
+                self.get_fully_qualified_name(),
+                level,
+                self._broken,
+                values,
+            )
+        )
+
+
+def main() -> int:
+    return run_node(SimBridge)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

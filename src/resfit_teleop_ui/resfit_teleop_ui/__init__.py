@@ -1,0 +1,1 @@
+"""Labelers: they start episodes and say how each ended."""

@@ -1,0 +1,207 @@
+"""The labeler at a keyboard: one key starts an episode, one says how it ended."""
+
+import contextlib
+import signal
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import rclpy
+from resfit_ros.parameters import declare
+from resfit_ros.run import ExitRequest, run_node
+
+from resfit_interfaces.msg import EpisodeState, ExecutedAction, NodeHeartbeat, SafetyStatus
+from resfit_interfaces.srv import LabelEpisode
+from resfit_ros import qos
+from resfit_teleop_ui.labeler import OUTCOMES, Labeler
+from resfit_teleop_ui.screen import ScreenState, render
+from resfit_teleop_ui.terminal import Terminal, TerminalLost
+
+PERIOD = 0.05  # s between looks at the keyboard
+CLOSING_TIMEOUT = 2.0  # s for the supervisor to answer the last abort
+LABELS = {"s": LabelEpisode.Request.SUCCESS, "f": LabelEpisode.Request.FAILURE}
+LABEL_NAMES = {
+    LabelEpisode.Request.SUCCESS: "success",
+    LabelEpisode.Request.FAILURE: "failure",
+    LabelEpisode.Request.ABORT: "abort",
+}
+
+
+class KeyboardLabeler(Labeler):
+    """Keys to the supervisor's services, and its state to the screen.
+
+    However it ends, an episode under way is aborted, so that the robot holds.
+    """
+
+    def __init__(self) -> None:
+        # Before anything else: without a terminal there is nothing to do.
+        self._terminal = Terminal()
+        super().__init__("keyboard_labeler")
+        self._frequency = declare(
+            self,
+            "control_frequency",
+            20.0,
+            "Control steps a second, Hz; for the time left.",
+            range=(0.1, 1000.0),
+        )
+        self._lost = False
+        self._step = 0
+        self._safety: SafetyStatus | None = None
+        self._safety_at = 0.0
+        self._outcomes: Counter[str] = Counter()
+        self._seen_running = 0  # id of the episode under way
+        self._message = "press space to roll out"
+        self._question = ""
+        self.create_subscription(
+            ExecutedAction, "executed_action", self._on_executed_action, qos.EVENT
+        )
+        self.create_subscription(SafetyStatus, "safety_status", self._on_safety, qos.EVENT)
+        self._keyboard = self.create_timer(PERIOD, self._look, clock=self.steady_clock)
+        signal.signal(signal.SIGHUP, self._on_hangup)
+        self._terminal.open()
+        self.heartbeat.set(NodeHeartbeat.READY)
+
+    def close(self) -> None:
+        """Give the terminal back, hold the robot, and say so."""
+        self._keyboard.cancel()
+        self._terminal.close()
+        if not self.running:
+            return
+        episode_id = self.episode.episode_id
+        answers: list[Any] = []
+        # A label on its way is another answer than the one that matters now.
+        self._pending.clear()
+        self.label_episode(episode_id, LabelEpisode.Request.ABORT, answers.append)
+        end = time.monotonic() + CLOSING_TIMEOUT
+        while not answers and time.monotonic() < end:
+            rclpy.spin_once(self, timeout_sec=0.05)
+        if answers and answers[0].accepted:
+            text = f"episode {episode_id} aborted; the robot holds"
+        else:
+            why = answers[0].message if answers else "the supervisor did not answer"
+            text = (
+                f"episode {episode_id} could not be aborted: {why}; the graph stops the robot "
+                "when it misses this labeler's heartbeat"
+            )
+        self.get_logger().warning(text)
+        with contextlib.suppress(OSError):  # a lost terminal; the log has it
+            print(text, file=sys.stderr, flush=True)
+
+    def on_episode_state(self) -> None:
+        state = self.episode
+        if self.running:
+            if self._seen_running != state.episode_id:
+                self._seen_running = state.episode_id
+                self._step = 0
+        elif state.state == EpisodeState.FINISHED and state.episode_id == self._seen_running:
+            self._seen_running = 0
+            outcome = OUTCOMES[state.outcome]
+            self._outcomes[outcome] += 1
+            self._say(f"episode {state.episode_id}: {outcome}; press space to roll out")
+
+    def _say(self, text: str) -> None:
+        self._message = text
+        self.get_logger().info(text)
+
+    def _on_executed_action(self, message: ExecutedAction) -> None:
+        if self.episode is not None and message.episode_id == self.episode.episode_id:
+            self._step = message.step + 1
+
+    def _on_safety(self, message: SafetyStatus) -> None:
+        self._safety = message
+        self._safety_at = time.monotonic()
+
+    def _on_hangup(self, number: int, frame: object) -> None:
+        self._lost = True
+
+    def _look(self) -> None:
+        try:
+            if self._lost:
+                raise TerminalLost
+            for key in self._terminal.read_keys():
+                self._press(key)
+            self._terminal.show(render(self._screen(), self._terminal.width))
+        except TerminalLost:
+            self.get_logger().error("the terminal was lost")
+            raise ExitRequest(0) from None
+
+    def _screen(self) -> ScreenState:
+        return ScreenState(
+            supervisor_available=self.supervisor_available,
+            episode=self.episode,
+            safety=self._safety,
+            safety_age=time.monotonic() - self._safety_at,
+            learner=self.learner,
+            step=self._step,
+            control_frequency=self._frequency,
+            outcomes=dict(self._outcomes),
+            message=self._message,
+            question=self._question,
+        )
+
+    def _press(self, key: str) -> None:
+        if self._question:
+            self._question = ""
+            if key == "y":
+                raise ExitRequest(0)
+        elif key in (" ", "\n", "\r"):
+            self._roll_out()
+        elif key in LABELS:
+            self._label(LABELS[key])
+        elif key == "r":
+            self._label(LabelEpisode.Request.ABORT)
+        elif key == "p":
+            self._pause()
+        elif key == "q":
+            if not self.running:
+                raise ExitRequest(0)
+            self._question = f"episode {self.episode.episode_id} runs: abort it and quit? (y/n)"
+
+    def _roll_out(self) -> None:
+        if self.running:
+            self._say(f"episode {self.episode.episode_id} is not over")
+            return
+
+        def on_answer(answer: Any) -> None:
+            self._say(
+                f"episode {answer.episode_id} started"
+                if answer.accepted
+                else f"start refused: {answer.message}"
+            )
+
+        self._say("starting ...")
+        self.start_episode(on_answer)
+
+    def _label(self, label: int) -> None:
+        if not self.running:
+            self._say("no episode runs")
+            return
+        name, episode_id = LABEL_NAMES[label], self.episode.episode_id
+
+        def on_answer(answer: Any) -> None:
+            if not answer.accepted:
+                self._say(f"{name} refused: {answer.message}")
+
+        self._say(f"episode {episode_id}: {name} ...")
+        self.label_episode(episode_id, label, on_answer)
+
+    def _pause(self) -> None:
+        if not self.running:
+            self._say("no episode runs")
+            return
+        pause = self.episode.state != EpisodeState.PAUSED
+
+        def on_answer(answer: Any) -> None:
+            if answer.accepted:
+                self._say("paused: the robot holds; p goes on" if pause else "resumed")
+            else:
+                self._say(f"{'pause' if pause else 'resume'} refused: {answer.message}")
+
+        self.pause_episode(pause, on_answer)
+
+
+def main() -> int:
+    # Log lines on the terminal would land in the screen; /rosout and the log file have them.
+    sys.argv += ["--ros-args", "--disable-stdout-logs"]
+    return run_node(KeyboardLabeler)
