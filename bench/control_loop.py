@@ -17,11 +17,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import WrenchStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from resfit_ros.conversions import stamp_to_ns
 from sensor_msgs.msg import Image
 
 from resfit_interfaces.msg import ActionCommand, ExecutedAction
 from resfit_ros import qos
+from resfit_ros.conversions import stamp_to_ns
 
 TYPES = {
     "sensor_msgs/msg/Image": (Image, qos.SENSOR),

@@ -182,3 +182,15 @@ OUTCOMES = {
     EpisodeState.OUTCOME_TIMEOUT: "timeout",
     EpisodeState.OUTCOME_ABORTED: "aborted",
 }
+
+
+@pytest.fixture(scope="session")
+def quick_agent(tmp_path_factory) -> Path:
+    """config/agents/cpu.yaml with a warm-up that a test can wait for."""
+    text = (Path(__file__).parents[1] / "config" / "agents" / "cpu.yaml").read_text()
+    for key, value in (("warmup_steps", 60), ("critic_warmup_updates", 20)):
+        text, found = re.subn(rf"(?m)^{key}: .*$", f"{key}: {value}", text)
+        assert found == 1, key
+    path = tmp_path_factory.mktemp("agent") / "quick.yaml"
+    path.write_text(text)
+    return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, Union
 
@@ -342,14 +342,17 @@ class Action(LaunchDescriptionEntity):
         return None
 
 
-def visit_all(entity: LaunchDescriptionEntity, context: LaunchContext) -> list[asyncio.Future]:
-    """Visit an entity and all that it yields, depth first; the futures still to wait for."""
+def visit_all(entity: LaunchDescriptionEntity, context: LaunchContext) -> Iterator[asyncio.Future]:
+    """Visit an entity and all that it yields, depth first; yields the futures to wait for.
+
+    They come one by one, so that those before an entity that fails are not lost.
+    """
     children = entity.visit(context)
     future = entity.get_asyncio_future()
-    futures = [] if future is None else [future]
+    if future is not None:
+        yield future
     for child in children or ():
-        futures += visit_all(child, context)
-    return futures
+        yield from visit_all(child, context)
 
 
 class LaunchDescription(LaunchDescriptionEntity):

@@ -79,7 +79,8 @@ class LaunchService:
                     continue
                 if not isinstance(entity, LaunchDescriptionEntity):
                     raise RuntimeError(f"an event handler gave '{entity}', expected an action")
-                self._futures.extend(visit_all(entity, self.context))
+                for future in visit_all(entity, self.context):
+                    self._futures.append(future)
             self.context.pop_locals()
 
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:

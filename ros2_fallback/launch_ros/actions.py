@@ -92,7 +92,7 @@ class Node(ExecuteProcess):
         cmd.append("--ros-args")
         if name is not None:
             cmd += ["-r", _NodeName(name)]
-        if parameters is not None and not isinstance(parameters, (list, tuple)):
+        if parameters is not None and not isinstance(parameters, list):
             raise TypeError(f"Node: parameters must be a list, got {parameters!r}")
         super().__init__(cmd=cmd, name=exec_name, **kwargs)
         self._node_name = None if name is None else normalize(name)

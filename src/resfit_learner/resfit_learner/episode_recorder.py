@@ -8,8 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from resfit_rl.base_policies import BasePolicyError
-from resfit_rl.base_policies.identity import base_policy_identity
+from resfit_rl.base_policies import BasePolicyError, base_policy_identity
 from resfit_rl.episode_store import (
     Episode,
     EpisodeAssembler,

@@ -18,8 +18,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
 from resfit_rl.agent import DivergedError, load_agent_config
-from resfit_rl.base_policies import BasePolicyError
-from resfit_rl.base_policies.identity import base_policy_identity
+from resfit_rl.base_policies import BasePolicyError, base_policy_identity
 from resfit_rl.control import ChunkSchedule
 from resfit_rl.episode_store import Episode, claim_role, open_run
 from resfit_rl.learning import CheckpointError, Learner, LearningLoop, Publication
@@ -70,7 +69,7 @@ class LearnerNode(Node):
         lead = declare(
             self, "lead", 5, "steps a chunk is predicted ahead, as the policy's", range=(0, 999)
         )
-        device = declare(
+        self._device = declare(
             self, "device", "cpu", "where networks are trained", choices=("cpu", "cuda")
         )
         self._threads = declare(self, "threads", 1, "CPU threads of an update", range=(1, 256))
@@ -96,9 +95,8 @@ class LearnerNode(Node):
             "s between checkpoints while updates are owed; also when none is",
             range=(1.0, 1e6),
         )
-        if device == "cuda" and not torch.cuda.is_available():
+        if self._device == "cuda" and not torch.cuda.is_available():
             raise ConfigurationError("parameter 'device': expected a CUDA device, found none")
-        self._device = torch.device(device)
         self._image_size = (height, width)
         self._config = load_agent_config(config_path)
         self._spec = self._task.agent_spec(self._image_size)

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -49,8 +50,9 @@ WINDOW = 200  # latencies of which diagnostics tell
 class Policy(Node):
     """Base policy plus residual; see ARCHITECTURE.md for the protocol."""
 
-    def __init__(self) -> None:
-        super().__init__("policy")
+    def __init__(self, **node: Any) -> None:
+        """Keyword arguments are those of rclpy's Node."""
+        super().__init__("policy", **node)
         self._task = get_task(
             declare(self, "task", str, "task, which defines cameras, state and actions")
         )
@@ -87,7 +89,7 @@ class Policy(Node):
         self._deadline = declare(
             self,
             "action_deadline",
-            0.03,
+            0.02,
             "s from an observation until its command is late (real_time)",
             range=(0.001, 10.0),
         )
@@ -154,18 +156,21 @@ class Policy(Node):
             config = load_agent_config(agent_config)
             normaliser = Normaliser.from_spec(self._spec)
             self._residual = ResidualPolicy.initial(config, self._spec, normaliser)
+            self._residual.to(self._device)
             self._noise = "warm_up"
 
         self._tracker = StepTracker()
         self._newest: tuple[int, Observation] | None = None
         self._state = EpisodeState()
         self._answering = False
+        self._since = 0.0  # when the episode began or went on: no command was due before
         self._prepared: tuple[int, int] | None = None
         self._pending: Step | None = None
         self._pending_since = 0.0
         self._command: ActionCommand | None = None
         self._observation_error = ""
         self._action_error = ""
+        self._logged = 0.0
         self._window: deque[float] = deque(maxlen=WINDOW)
         self._latencies: list[float] = []
         self._waits: list[float] = []
@@ -214,11 +219,12 @@ class Policy(Node):
 
     def _on_episode_state(self, state: EpisodeState) -> None:
         before, self._state = self._state, state
+        under_way = before.state in (EpisodeState.RUNNING, EpisodeState.PAUSED)
         if state.state == EpisodeState.RUNNING:
-            if (before.episode_id, before.state) == (state.episode_id, EpisodeState.PAUSED):
-                self._resume()
-            elif (before.episode_id, before.state) != (state.episode_id, state.state):
+            if not under_way or before.episode_id != state.episode_id:
                 self._begin(state)
+            elif before.state == EpisodeState.PAUSED:
+                self._resume()
             self._advance()
         elif state.state == EpisodeState.PAUSED:
             self._answering = False
@@ -227,11 +233,12 @@ class Policy(Node):
             # No observation from before the reset can be observation 0.
             self._tracker.clear()
             self._pending = self._command = None
-        elif state.state == EpisodeState.FINISHED and before.state != EpisodeState.FINISHED:
-            self._report(state)
+        elif under_way:
+            self._report(before.episode_id)
             # The terminal observation is answered too: returns bootstrap with its base action.
+            ended = state.state == EpisodeState.FINISHED and state.episode_id == before.episode_id
             aborted = state.outcome == EpisodeState.OUTCOME_ABORTED
-            self._answering = not aborted and not self._action_error
+            self._answering = ended and not aborted and not self._action_error
             # A new attempt may be made, else a driver that sends nothing more would block it.
             self._observation_error = self._action_error = ""
             self._update_heartbeat()
@@ -250,10 +257,13 @@ class Policy(Node):
             self._base.reset(state.seed)
         self._prepared = None
         self._tracker.begin(state.episode_id, start_stamp)
-        self._answering = True
+        if self._newest is not None and self._newest[0] == start_stamp:
+            # Should it have come before the news of its reset.
+            self._tracker.observation(*self._newest, time.monotonic())
+        self._answering, self._since = True, time.monotonic()
 
     def _resume(self) -> None:
-        self._answering = self._action_error == ""
+        self._answering, self._since = self._action_error == "", time.monotonic()
         if self._command is not None:
             self._publisher.publish(self._command)
 
@@ -283,8 +293,11 @@ class Policy(Node):
             self._advance()
 
     def _on_observation_error(self, text: str) -> None:
-        if text != self._observation_error:
+        # At once when it was well before, else not with each observation.
+        now = time.monotonic()
+        if not self._observation_error or now > self._logged + 1.0:
             self.get_logger().error(f"{text}; no command until this is mended")
+            self._logged = now
         self._observation_error = text
         self._update_heartbeat()
 
@@ -319,7 +332,8 @@ class Policy(Node):
             self._pending = None
 
     def _answer(self, step: Step) -> None:
-        passed = time.monotonic() - step.arrival
+        since = max(step.arrival, self._since)
+        passed = time.monotonic() - since
         timeout = max(0.0, self._deadline - passed) if self._real_time else WAIT_SLICE
         base = self._base.action(step.index, timeout, fall_back=self._real_time)
         self._waits.append(time.monotonic() - self._pending_since)
@@ -344,7 +358,7 @@ class Policy(Node):
         command.header.stamp = conversions.ns_to_stamp(step.stamp)
         self._publisher.publish(command)
         self._command = command
-        latency = time.monotonic() - step.arrival
+        latency = time.monotonic() - since
         self._latencies.append(latency)
         self._window.append(latency)
 
@@ -400,7 +414,7 @@ class Policy(Node):
             self._set_noise()
             self._update_heartbeat()
             when = "between episodes"
-            if self._answering and self._command is not None:
+            if self._state.state == EpisodeState.RUNNING and self._command is not None:
                 when = f"at step {self._command.step + 1} of episode {self._state.episode_id}"
             self.get_logger().info(
                 f"weights version {self._version} taken over {when}, noise {self._noise}"
@@ -423,11 +437,11 @@ class Policy(Node):
         else:
             self._heartbeat.set(NodeHeartbeat.READY, self._weights_problem)
 
-    def _report(self, state: EpisodeState) -> None:
+    def _report(self, episode_id: int) -> None:
         """One line on the episode that ended."""
         latency, wait = milliseconds(self._latencies), milliseconds(self._waits)
         self.get_logger().info(
-            f"episode {state.episode_id}: {len(self._latencies)} commands; observation to command "
+            f"episode {episode_id}: {len(self._latencies)} commands; observation to command "
             f"p50 {latency['p50']} ms, p99 {latency['p99']} ms, max {latency['max']} ms; wait for "
             f"chunks p50 {wait['p50']} ms, max {wait['max']} ms; {self._late} late, "
             f"{self._stood_in} from the chunk before; weights version {self._version}"

@@ -16,6 +16,7 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
+from resfit_policy.policy import Policy
 from resfit_rl.agent import Normaliser, ResidualPolicy, load_agent_config, load_policy, save_policy
 from resfit_rl.base_policies import load_base_policy
 from resfit_rl.base_policies.act import ACTSize, NormalisedACT, save_act
@@ -63,12 +64,16 @@ def scene(index):
 
 
 class Driver:
-    """Publishes what a driver and a supervisor do; keeps what the policy publishes."""
+    """Publishes what a driver and a supervisor do; keeps what the policy publishes.
 
-    def __init__(self, folder, *arguments):
+    The policy runs as a process, or, to spare its long start, on this driver's executor.
+    """
+
+    def __init__(self, log_file, *arguments, process=False):
+        self.namespace = f"/test_{time.time_ns()}"
+        words = ["--ros-args", "-r", f"__ns:={self.namespace}", *parameters(*arguments)]
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        self.namespace = f"/test_{time.time_ns()}"
         self.node = rclpy.create_node("driver", namespace=self.namespace, context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
@@ -86,10 +91,11 @@ class Driver:
         self.state = publish(EpisodeState, "episode_state", qos.LATCHED)
         self.executed = publish(ExecutedAction, "executed_action", qos.EVENT)
         self.weights = publish(PolicyWeights, "policy_weights", qos.LATCHED)
-        self.log_file = folder / f"policy{time.time_ns()}.log"
-        self.process = run_policy(
-            self.log_file, "-r", f"__ns:={self.namespace}", *parameters(*arguments)
-        )
+        self._log_file = log_file
+        self.process = run_policy(log_file, words) if process else None
+        self.policy = None if process else Policy(context=self.context, cli_args=words)
+        if self.policy:
+            self.executor.add_node(self.policy)
         self.until(lambda: self.heartbeats and self.pose.get_subscription_count())
 
     def _on_diagnostics(self, message):
@@ -99,12 +105,13 @@ class Driver:
 
     @property
     def log(self):
-        return self.log_file.read_text()
+        return self._log_file.read_text()
 
     def until(self, condition, timeout=60.0):
         end = time.monotonic() + timeout
         while not (value := condition()):
-            assert time.monotonic() < end and self.process.poll() is None, self.log
+            assert time.monotonic() < end, self.log
+            assert self.process is None or self.process.poll() is None, self.log
             self.executor.spin_once(timeout_sec=0.02)
         return value
 
@@ -198,18 +205,23 @@ class Driver:
         )
 
     def close(self):
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(20.0)
+        code = 0
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            code = self.process.wait(20.0)
+        else:
+            self.policy.close()
+            self.policy.destroy_node()
         self.executor.shutdown()
         self.node.destroy_node()
         self.context.shutdown()
         assert code == 0, self.log
 
 
-def run_policy(log_file, *arguments):
+def run_policy(log_file, words):
     with log_file.open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "resfit_policy.policy", "--ros-args", *arguments],
+            [sys.executable, "-m", "resfit_policy.policy", *words],
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -217,6 +229,32 @@ def run_policy(log_file, *arguments):
 
 def parameters(*arguments):
     return [word for argument in arguments for word in ("-p", argument)]
+
+
+class Log:
+    """What nodes in this process wrote, in the place of a process's log file."""
+
+    def __init__(self, capfd):
+        self._capfd = capfd
+        self._text = ""
+
+    def read_text(self):
+        self._text += self._capfd.readouterr().err
+        return self._text
+
+
+@pytest.fixture
+def start_here(capfd):
+    """Starts a policy in this process; its driver."""
+    drivers = []
+
+    def start(*arguments):
+        drivers.append(Driver(Log(capfd), *arguments))
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        driver.close()
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +306,8 @@ def write_weights(folder, base):
 
 @pytest.fixture(scope="module")
 def driver(folder, act):
-    driver = Driver(folder, "task:=square", f"base_policy_path:={act}", "seed:=5")
+    arguments = ["task:=square", f"base_policy_path:={act}", "seed:=5"]
+    driver = Driver(folder / "policy.log", *arguments, process=True)
     yield driver
     driver.close()
 
@@ -329,6 +368,15 @@ def test_pause_repetition_and_end(driver):
 def test_nothing_after_an_abort(driver):
     driver.command(0, driver.start(0))
     driver.set_state(EpisodeState.FINISHED, outcome=EpisodeState.OUTCOME_ABORTED)
+    driver.settle()
+    driver.step(0, 1)
+    driver.settle()
+    assert len(driver.commands) == 1
+
+
+def test_nothing_after_the_supervisor_was_restarted(driver):
+    driver.command(0, driver.start(0))
+    driver.set_state(EpisodeState.IDLE)
     driver.settle()
     driver.step(0, 1)
     driver.settle()
@@ -403,9 +451,7 @@ def test_weights_are_swapped_between_steps_and_bad_ones_kept_out(driver, base, w
     policies = {v: load_policy(paths[v], "square")[0] for v in paths}
     for step, command in enumerate(commands):
         version = command.policy_version
-        mode = "warm_up" if step < 3 else "explore"
-        if version == 1 and step >= 3:
-            continue  # Announced but not yet loaded: the mode is that of either.
+        mode = "warm_up" if version == 1 else "explore"
         base_action = np.asarray(command.base_action)
         residual, action = residual_action(
             policies[version],
@@ -421,24 +467,20 @@ def test_weights_are_swapped_between_steps_and_bad_ones_kept_out(driver, base, w
 
 
 def test_evaluation_is_deterministic_and_begins_with_the_weights_of_the_run(
-    folder, act, base, write_weights
+    folder, start_here, act, write_weights
 ):
     run = folder / "run"
     (run / "weights").mkdir(parents=True)
     path = write_weights(6).rename(run / "weights" / "policy_v000006.safetensors")
-    driver = Driver(
-        folder,
+    driver = start_here(
         "task:=square",
         f"base_policy_path:={act}",
         "evaluation:=true",
         f"run_dir:={run}",
         f"agent_config:={AGENT}",
     )
-    try:
-        driver.until(lambda: "weights version 6 taken over" in driver.log)
-        one, two = driver.episode(6), driver.episode(6)
-    finally:
-        driver.close()
+    driver.until(lambda: "weights version 6 taken over" in driver.log)
+    one, two = driver.episode(6), driver.episode(6)
     policy = load_policy(path, "square")[0]
     for step, (a, b) in enumerate(zip(one, two, strict=True)):
         assert a.action == b.action and a.policy_version == 6
@@ -446,25 +488,19 @@ def test_evaluation_is_deterministic_and_begins_with_the_weights_of_the_run(
         np.testing.assert_allclose(a.residual_action, residual, atol=1e-5)
 
 
-def test_real_time_gives_no_late_command_and_goes_on(folder, act, base):
-    driver = Driver(
-        folder,
+def test_real_time_gives_no_late_command_and_goes_on(start_here, act, base):
+    driver = start_here(
         "task:=square",
         f"base_policy_path:={act}",
         "mode:=real_time",
         "action_deadline:=0.001",
         f"agent_config:={AGENT}",
     )
-    try:
-        driver.start(0)
-        driver.until(
-            lambda: "step 0: expected the chunk predicted from step 0 within" in driver.log
-        )
-        assert not driver.commands
-        driver.settle()
-        command = driver.command(1, driver.step(0, 1))
-    finally:
-        driver.close()
+    driver.start(0)
+    driver.until(lambda: "step 0: expected the chunk predicted from step 0" in driver.log)
+    driver.settle()
+    assert not driver.commands
+    command = driver.command(1, driver.step(0, 1))
     np.testing.assert_allclose(command.base_action, relabelled(base, 1)[1], atol=1e-5)
     # Before there are weights: the noise of the warm-up.
     noise = np.random.default_rng([0, 1, 1]).uniform(-CONFIG.warmup_noise, CONFIG.warmup_noise, 7)
@@ -472,38 +508,41 @@ def test_real_time_gives_no_late_command_and_goes_on(folder, act, base):
     assert command.policy_version == 0
 
 
-def test_single_actions_need_no_schedule(folder):
+def test_single_actions_need_no_schedule(folder, start_here):
     actions = np.random.default_rng(0).uniform(-1, 1, (4, 7)).astype(np.float32)
     np.save(folder / "actions.npy", actions)
-    driver = Driver(
-        folder, "task:=square", "base_policy:=replayed", f"base_policy_path:={folder}/actions.npy"
-    )
-    try:
-        assert "a chunk of 1 for each 1 steps, predicted 0 ahead" in driver.log
-        for _ in range(2):
-            commands = driver.episode(3)
-            np.testing.assert_array_equal([m.action for m in commands], actions)
-    finally:
-        driver.close()
+    path = folder / "actions.npy"
+    driver = start_here("task:=square", "base_policy:=replayed", f"base_policy_path:={path}")
+    assert "a chunk of 1 for each 1 steps, predicted 0 ahead" in driver.log
+    for _ in range(2):
+        commands = driver.episode(3)
+        np.testing.assert_array_equal([m.action for m in commands], actions)
 
 
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
-        (["task:=cube"], "error: task: expected one of can, square, found 'cube'"),
-        (["task:=square", "base_policy_path:=/nowhere"], "/nowhere"),
-        (["task:=square", "mode:=fast"], "parameter 'mode': expected one of lockstep, real_time"),
+        (["base_policy_path:=/nowhere"], "/nowhere"),
+        (["mode:=fast"], "parameter 'mode': expected one of lockstep, real_time, found 'fast'"),
+        (["base_policy_path:={act}", "image_width:=96"], r"expected \(84, 84, 3\), found \(84, 96"),
+        (["base_policy_path:={act}", "lead:=15"], "lead: expected >= 0 and below"),
+        (["base_policy_path:={act}", "replan_interval:=16"], r"<= 20, .* found 16 \+ 5"),
     ],
 )
-def test_wrong_configuration_is_one_line_and_exit_code_1(folder, wrong, error):
+def test_wrong_configuration_is_refused(act, wrong, error):
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    words = ["--ros-args", *parameters("task:=square", *(w.format(act=act) for w in wrong))]
+    try:
+        with pytest.raises(ValueError, match=error):
+            Policy(context=context, cli_args=words)
+    finally:
+        context.shutdown()
+
+
+def test_wrong_configuration_is_one_line_and_exit_code_1(folder):
     log = folder / "wrong.log"
-    assert run_policy(log, *parameters(*wrong)).wait(60.0) == 1
+    assert run_policy(log, ["--ros-args", *parameters("task:=cube")]).wait(60.0) == 1
     (line,) = log.read_text().splitlines()
-    assert line.startswith("error: ") and error in line
-
-
-def test_a_base_policy_of_other_images_is_refused(folder, act):
-    log = folder / "wrong.log"
-    arguments = parameters("task:=square", f"base_policy_path:={act}", "image_width:=96")
-    assert run_policy(log, *arguments).wait(60.0) == 1
-    assert "expected (84, 84, 3), found (84, 96, 3)" in log.read_text()
+    assert line.startswith("error: task: expected one of can, square")
+    assert line.endswith("found 'cube'")

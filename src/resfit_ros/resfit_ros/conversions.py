@@ -82,11 +82,8 @@ def array_to_wrench(array: Iterable[float]) -> Wrench:
 
 def pose_to_array(message: Pose) -> NDArray[np.float64]:
     """(7,): position x, y, z in m, quaternion x, y, z, w."""
-    position, orientation = message.position, message.orientation
-    return np.array(
-        [position.x, position.y, position.z]
-        + [orientation.x, orientation.y, orientation.z, orientation.w]
-    )
+    p, q = message.position, message.orientation
+    return np.array([p.x, p.y, p.z, q.x, q.y, q.z, q.w])
 
 
 def array_to_pose(array: Iterable[float]) -> Pose:

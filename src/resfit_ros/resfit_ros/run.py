@@ -2,12 +2,17 @@
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+
+
+# Unlike 1, which asks the user to mend something, worth a new start (EX_SOFTWARE of sysexits.h).
+CRASHED = 70
 
 
 class ExitRequest(Exception):
@@ -22,7 +27,8 @@ def run_node(factory: Callable[[], Node]) -> int:
     """Run one node until SIGINT or SIGTERM (exit code 0) or an ExitRequest.
 
     A ValueError or OSError while the node is built is the user's to mend: it becomes one line on
-    stderr and exit code 1. The node's `close()`, where it has one, is called in every case.
+    stderr and exit code 1; any other exception ends with its traceback and exit code 70. The node's
+    `close()`, where it has one, is called in every case.
     """
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
 
@@ -45,11 +51,13 @@ def run_node(factory: Callable[[], Node]) -> int:
         code = request.code
     except ExternalShutdownException:
         pass
-    except (ValueError, OSError) as error:
-        if node is not None:
-            raise
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        code = 1
+    except Exception as error:
+        if node is None and isinstance(error, ValueError | OSError):
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            code = 1
+        else:
+            traceback.print_exc()
+            code = CRASHED
     finally:
         # A second Ctrl-C must not cut the clean-up short.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

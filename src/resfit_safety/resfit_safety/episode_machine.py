@@ -217,7 +217,7 @@ class EpisodeMachine:
         self.steps, self._stamp = step + 1, stamp
         if fault:
             self._finish(Outcome.SAFETY_STOP, self.steps, fault)
-        elif self.pending is Outcome.SAFETY_STOP:
+        elif self._pending is not None:
             if stamp >= self._pending.stamp:
                 self.grace_elapsed()
         elif self.steps == self.max_steps:

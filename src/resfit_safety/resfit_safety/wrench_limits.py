@@ -97,8 +97,8 @@ class _Wrist:
         self.name = name
         self.limits = limits
         self._config = config
-        self._since = now  # when the wait for the first message began
-        self.received: float | None = None
+        self._since = now  # the last message, or when the wait for the first one began
+        self.received = False
         self.stamp = 0
         self._raw: NDArray[np.float64] = np.full(6, np.nan)
         # Finite samples with their stamps.
@@ -111,7 +111,7 @@ class _Wrist:
         if stamp < self.stamp:
             self._window.clear()
             self._recent.clear()
-        self.received, self.stamp, self._raw = now, stamp, wrench
+        self._since, self.received, self.stamp, self._raw = now, True, stamp, wrench
         if not self.finite:
             return
         if self._window and self._window[-1][0] == stamp:
@@ -131,6 +131,9 @@ class _Wrist:
         self.tare_left = self._config.tare_samples - len(self._recent)
         self._set_offset()
 
+    def excuse(self, duration: float) -> None:
+        self._since += duration
+
     def _set_offset(self) -> None:
         if self.tare_left == 0:
             self._offset = np.mean([wrench for _, wrench in self._recent], axis=0)
@@ -144,17 +147,18 @@ class _Wrist:
         """(6,) tared, median over the window; NaN without a finite newest sample."""
         if not self.finite or not self._window:
             return np.full(6, np.nan)
-        return np.median([wrench for _, wrench in self._window], axis=0) - self._offset
+        median: NDArray[np.float64] = np.median([wrench for _, wrench in self._window], axis=0)
+        return median - self._offset
 
     def defect(self, now: float) -> str:
         """What is wrong with the sensor itself, or an empty text."""
-        age = now - (self._since if self.received is None else self.received)
+        age = now - self._since
         if age > self._config.max_age:
             return (
                 f"wrench {self.name}: expected a message within {self._config.max_age:g} s, "
                 f"found none for {age:.2f} s"
             )
-        if self.received is not None and not self.finite:
+        if self.received and not self.finite:
             return f"wrench {self.name}: expected 6 finite values, found {self._raw.tolist()}"
         return ""
 
@@ -188,8 +192,8 @@ class WrenchLimits:
         self._episode_id = 0
         self._stop = ""
 
-    def add(self, wrist: str, stamp: int, wrench: ArrayLike, now: float) -> None:
-        """Take in one message.
+    def add(self, wrist: str, stamp: int, wrench: ArrayLike, now: float) -> WrenchVerdict:
+        """Take in one message; the verdict with it.
 
         Args:
             stamp: of the measurement, ns. The same stamp again is the same measurement.
@@ -203,8 +207,12 @@ class WrenchLimits:
         if values.shape != (6,):
             raise ValueError(f"wrench {wrist}: expected 6 values, found shape {values.shape}")
         self._wrists[wrist].add(stamp, values, now)
-        # A peak between two verdicts must not be lost.
-        self.judge(now)
+        return self.judge(now)
+
+    def excuse(self, duration: float) -> None:
+        """The caller could not listen for `duration`, s: it does not count as silence."""
+        for wrist in self._wrists.values():
+            wrist.excuse(duration)
 
     def start(self, episode_id: int, since: int) -> None:
         """An episode runs: forget the last stop and tare. Again for the same one: no change.
@@ -234,7 +242,7 @@ class WrenchLimits:
         stop = bool(reason)
         if not reason:
             reason = next(
-                (f"wrench {w.name}: no message yet" for w in wrists if w.received is None), ""
+                (f"wrench {w.name}: no message yet" for w in wrists if not w.received), ""
             )
         if not reason:
             reason = next(

@@ -7,14 +7,15 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped, WrenchStamped
 from numpy.typing import NDArray
 from rclpy.node import Node
-from resfit_rl.simulation import Frame
-from resfit_rl.tasks import Task
-from resfit_ros.conversions import array_to_image, array_to_pose, array_to_wrench, ns_to_stamp
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header
 
 from resfit_interfaces.msg import PrivilegedState
+from resfit_rl.simulation import Frame
+from resfit_rl.tasks import Task
 from resfit_ros import qos
+from resfit_ros.conversions import array_to_image, array_to_pose, array_to_wrench, ns_to_stamp
+from resfit_ros.parameters import ConfigurationError
 
 
 class FrameError(Exception):
@@ -28,6 +29,17 @@ class FrameNames:
     world: str
     camera: str
     wrist: str
+
+    def __post_init__(self) -> None:
+        for sensor in ("camera", "wrist"):
+            template = getattr(self, sensor)
+            try:
+                template.format(**{sensor: ""})
+            except (KeyError, IndexError, ValueError):
+                raise ConfigurationError(
+                    f"parameter '{sensor}_frame': expected only {{{sensor}}} in braces, "
+                    f"found {template!r}"
+                ) from None
 
 
 def camera_matrix(fovy: float, height: int, width: int) -> NDArray[np.float64]:

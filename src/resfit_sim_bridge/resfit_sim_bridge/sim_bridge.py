@@ -1,5 +1,6 @@
 """The driver of a simulated robot."""
 
+import atexit
 import sys
 import time
 from collections import Counter, deque
@@ -9,8 +10,20 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock as RclpyClock
 from rclpy.clock import ClockType
 from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+
+from resfit_interfaces.msg import (
+    ActionCommand,
+    EpisodeState,
+    ExecutedAction,
+    NodeHeartbeat,
+    SafetyStatus,
+    TaskState,
+)
+from resfit_interfaces.srv import ResetRobot
 from resfit_rl.simulation import Frame, RenderOptions, Simulation, SimulationError
 from resfit_rl.tasks import get_task
+from resfit_ros import qos
 from resfit_ros.conversions import NANOSECONDS, diagnostics, ns_to_stamp, stamp_to_ns
 from resfit_ros.heartbeat import Heartbeat
 from resfit_ros.parameters import ConfigurationError, declare
@@ -23,18 +36,6 @@ from resfit_safety.action_gate import (
     Situation,
     Verdict,
 )
-from rosgraph_msgs.msg import Clock
-
-from resfit_interfaces.msg import (
-    ActionCommand,
-    EpisodeState,
-    ExecutedAction,
-    NodeHeartbeat,
-    SafetyStatus,
-    TaskState,
-)
-from resfit_interfaces.srv import ResetRobot
-from resfit_ros import qos
 from resfit_sim_bridge.sensors import FrameError, FrameNames, SensorPublishers, require_finite
 from resfit_sim_bridge.stepping import Due, Phase, Stepping
 
@@ -63,6 +64,8 @@ class SimBridge(Node):
             )
         except SimulationError as error:
             raise ConfigurationError(str(error)) from None
+        # Before EGL's own end, and also when a signal ends this constructor.
+        atexit.register(self._simulation.close)
         steady = RclpyClock(clock_type=ClockType.STEADY_TIME)
         period = round(NANOSECONDS / self._task.control_frequency)
         self._stepping = Stepping(period, self._real_time, round(self._deadline * period))
@@ -106,16 +109,13 @@ class SimBridge(Node):
         self.create_service(ResetRobot, "reset_robot", self._on_reset)
         self.create_timer(WAITING_PERIOD, self._while_waiting, clock=steady)
         self.create_timer(1.0, self._diagnose, clock=steady)
-        self._wake = self.create_timer(3600.0, self._advance, clock=steady)
+        self._wake = self.create_timer(3600.0, self._on_wake, clock=steady)
         self._advance()
         height, width = self._image_size
         self.get_logger().info(
             f"{self._task.implementation} in {'real time' if self._real_time else 'lockstep'}, "
             f"cameras {', '.join(self._task.cameras)} at {width}x{height}"
         )
-
-    def close(self) -> None:
-        self._simulation.close()
 
     def _declare_parameters(self) -> None:
         self._task = get_task(
@@ -173,7 +173,7 @@ class SimBridge(Node):
         self._joint_limit_margin = declare(
             self,
             "joint_limit_margin",
-            0.01,
+            0.05,
             "How far a measured joint may be beyond the limits of its model, which are soft in "
             "simulation, rad or m.",
             range=(0.0, 1.0),
@@ -274,12 +274,10 @@ class SimBridge(Node):
             response.message = self._broken
         response.success = not response.message
         response.start_stamp = ns_to_stamp(self._stepping.stamp)
-        log = self.get_logger().info if response.success else self.get_logger().error
-        log(
-            f"episode {request.episode_id}: reset with seed {request.seed}"
-            if response.success
-            else response.message
-        )
+        if response.success:
+            self.get_logger().info(f"episode {request.episode_id}: reset with seed {request.seed}")
+        else:
+            self.get_logger().error(response.message)
         self._advance()
         return response
 
@@ -300,6 +298,14 @@ class SimBridge(Node):
         self._heartbeat.set(NodeHeartbeat.READY)
         self._reset_counters()
         self._publish_sensors()
+
+    def _on_wake(self) -> None:
+        if self._stepping.awaits_command and not self._looked_again:
+            # The executor serves timers first: let it take a command that came in time.
+            self._looked_again = True
+            self._schedule()
+        else:
+            self._advance()
 
     def _advance(self) -> None:
         """Do what is due, and wake up again when something becomes due by itself."""
@@ -431,6 +437,7 @@ class SimBridge(Node):
         self._publish_clock()
         self._sensors.publish(self._frame, self._stepping.stamp)
         self._sent = self._wrench_sent = time.monotonic()
+        self._looked_again = False
 
     def _publish_clock(self) -> None:
         self._clock_publisher.publish(Clock(clock=ns_to_stamp(self._time)))
@@ -447,8 +454,9 @@ class SimBridge(Node):
         elif now - self._wrench_sent >= 0.9 * WAITING_PERIOD:
             self._sensors.publish_wrenches(self._frame, self._stepping.stamp)
             self._wrench_sent = now
-        # Verdicts and heartbeats age.
-        self._advance()
+        if not self._real_time:
+            # A heartbeat that was missing may be back.
+            self._advance()
 
     def _reset_counters(self) -> None:
         self._steps = self._held = self._late = 0

@@ -32,14 +32,14 @@ class Stepping:
     """The next step and its time.
 
     Lockstep steps as soon as a command is there and publishes at once. Real time follows a
-    schedule without drift: observation k goes out at tick k; the command for it is waited for
-    until tick k + deadline; the step is computed in the rest of the period and published at
-    tick k + 1. All times are of a steady clock, ns.
+    schedule without drift: observation k goes out at tick k, or later where the last step took too
+    long; from then on the command for it is waited for until the deadline; the step is computed in
+    the rest of the period and published at tick k + 1. All times are of a steady clock, ns.
 
     Attributes:
         period: of control, ns.
         real_time: False for lockstep.
-        deadline: ns after the tick; unused in lockstep.
+        deadline: ns after the observation went out; unused in lockstep.
         phase: see Phase.
         episode_id: of the last reset, 0 before the first.
         step: index of the current observation in that episode.
@@ -57,6 +57,7 @@ class Stepping:
     overruns: int = 0
     _max_steps: int = 0
     _tick: int = 0
+    _published: int = 0
     _computed: bool = False
 
     @property
@@ -67,7 +68,7 @@ class Stepping:
         """The robot is at observation 0 of `episode_id`; 0: of no episode."""
         self.phase = Phase.READY if episode_id else Phase.IDLE
         self.episode_id, self.step, self.stamp = episode_id, 0, stamp
-        self._tick = now
+        self._tick = self._published = now
         self._computed = False
 
     def run(self, episode_id: int, start_stamp: int, max_steps: int, now: int) -> str | None:
@@ -82,7 +83,7 @@ class Stepping:
             )
         self._max_steps = max_steps
         self.phase = Phase.RUNNING if self.step < max_steps else Phase.ENDED
-        self._tick = now
+        self._tick = self._published = now
         return None
 
     def pause(self, episode_id: int) -> None:
@@ -112,7 +113,7 @@ class Stepping:
             over = not self.real_time or now >= self._tick + self.period
             return Due.PUBLISH if over else Due.NOTHING
         if self.running:
-            late = self.real_time and now >= self._tick + self.deadline
+            late = self.real_time and now >= self._published + self.deadline
             return Due.STEP if judged or late else Due.NOTHING
         return Due.IDLE if self.phase is Phase.IDLE and self.real_time else Due.NOTHING
 
@@ -123,7 +124,7 @@ class Stepping:
         if self._computed:
             return self._tick + self.period
         if self.running:
-            return self._tick + self.deadline
+            return self._published + self.deadline
         return self._tick if self.phase is Phase.IDLE else None
 
     def computed(self) -> None:
@@ -133,13 +134,14 @@ class Stepping:
     def published(self, stamp: int, now: int) -> None:
         """What the step gave is sent, with `stamp`: it is the current observation."""
         self._computed = False
+        self._published = now
         self.stamp = stamp
         if self.phase is not Phase.IDLE:
             self.step += 1
             if self.running and self.step >= self._max_steps:
                 self.phase = Phase.ENDED
         self._tick += self.period
-        if now >= self._tick + self.period:
+        if self.real_time and now >= self._tick + self.period:
             # Catching up in a burst would give the policy no time: start the schedule anew.
             self._tick = now
             self.overruns += 1

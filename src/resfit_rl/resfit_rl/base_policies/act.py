@@ -37,7 +37,7 @@ class ACTSize:
     """The terms of ACTConfig that a checkpoint of ours may vary."""
 
     chunk_size: int
-    vision_backbone: str
+    vision_backbone: str  # a ResNet of torchvision, or 'conv', which is ten times cheaper
     replace_final_stride_with_dilation: bool
     dim_model: int
     n_heads: int
@@ -53,6 +53,11 @@ class NormalisedACT(nn.Module):
     Buffers: state_mean, state_std (S,), action_mean, action_std (A,), float32.
     """
 
+    state_mean: torch.Tensor
+    state_std: torch.Tensor
+    action_mean: torch.Tensor
+    action_std: torch.Tensor
+
     def __init__(self, spec: AgentSpec, size: ACTSize) -> None:
         super().__init__()
         self.spec = spec
@@ -61,6 +66,7 @@ class NormalisedACT(nn.Module):
             f"{OBS_IMAGES}.{name}": PolicyFeature(FeatureType.VISUAL, (3, *pixels))
             for name, pixels in spec.cameras.items()
         }
+        small = size.vision_backbone == "conv"
         config = ACTConfig(
             input_features=images
             | {OBS_STATE: PolicyFeature(FeatureType.STATE, (spec.state_dim,))},
@@ -69,10 +75,16 @@ class NormalisedACT(nn.Module):
             use_vae=False,
             pretrained_backbone_weights=None,
             device="cpu",
-            **asdict(size),
+            **(asdict(size) | ({"vision_backbone": "resnet18"} if small else {})),
         )
         self.act = ACT(config)
-        _with_group_norm(self.act)
+        if small:
+            self.act.backbone = ConvBackbone()
+            self.act.encoder_img_feat_input_proj = nn.Conv2d(
+                ConvBackbone.channels[-1], size.dim_model, kernel_size=1
+            )
+        else:
+            _with_group_norm(self.act)
         for name, length in (("state", spec.state_dim), ("action", spec.action_dim)):
             self.register_buffer(f"{name}_mean", torch.zeros(length))
             self.register_buffer(f"{name}_std", torch.ones(length))
@@ -102,6 +114,31 @@ class NormalisedACT(nn.Module):
     def denormalise_action(self, action: torch.Tensor) -> torch.Tensor:
         """Inverse of normalise_action."""
         return action * self.action_std + self.action_mean
+
+
+class ConvBackbone(nn.Sequential):
+    """Four strided convolutions, 1/32 of the size, in place of a ResNet."""
+
+    channels = (32, 64, 128, 256)
+
+    def __init__(self) -> None:
+        layers: list[nn.Module] = []
+        before = 3
+        for channels in self.channels:
+            first = not layers
+            layers += [
+                nn.Conv2d(before, channels, 8, 4, 2)
+                if first
+                else nn.Conv2d(before, channels, 3, 2, 1),
+                nn.GroupNorm(channels // 16, channels),
+                nn.ReLU(),
+            ]
+            before = channels
+        super().__init__(*layers)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(B, 3, H, W) -> feature_map (B, 256, H / 32, W / 32)."""
+        return {"feature_map": super().forward(images)}
 
 
 def _with_group_norm(module: nn.Module) -> None:
@@ -203,18 +240,24 @@ def load_act(folder: Path | str, task: Task, device: torch.device | str = "cpu")
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BasePolicyError(f"{config_file}: expected an ACT checkpoint, found: {error}") from error
+        raise BasePolicyError(
+            f"{config_file}: expected an ACT checkpoint, found: {error}"
+        ) from error
     expected = {"format": FORMAT, "task": task.name, "implementation": task.implementation}
     for key, value in expected.items():
-        if config.get(key) != value:
-            raise BasePolicyError(
-                f"{config_file}: {key}: expected {value}, found {config.get(key)}"
-            )
+        found = config.get(key) if isinstance(config, dict) else None
+        if found != value:
+            raise BasePolicyError(f"{config_file}: {key}: expected {value}, found {found}")
     identity = base_policy_identity("act", task, folder)
     try:
         model = NormalisedACT(AgentSpec.from_dict(config["spec"]), ACTSize(**config["act"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BasePolicyError(
+            f"{config_file}: expected spec and act as written, found: {error!r}"
+        ) from error
+    try:
         model.load_state_dict({k: v.float() for k, v in load_file(weights_file).items()})
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         size = weights_file.stat().st_size
         raise BasePolicyError(
             f"{weights_file}: expected the whole weights that config.json describes, "

@@ -28,7 +28,7 @@ def load_base_policy(
     if kind == "scripted":
         from resfit_rl.base_policies.scripted import ScriptedExpert
 
-        return ScriptedExpert(task)
+        return ScriptedExpert(task.name)
     if kind == "replayed":
         from resfit_rl.base_policies.replayed import load_replayed
 

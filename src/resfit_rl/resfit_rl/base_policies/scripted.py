@@ -29,6 +29,9 @@ _OPEN, _CLOSED = -1.0, 1.0
 _SLEW = 0.25
 # Tool pointing down, fingers opening along y of the world: yaw 0.
 _DOWN = Rotation.from_matrix([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+# Where the nut is held, m in its frame: outward on the handle, since nearer the fingers hit the
+# nut's frame, and barely above its middle, since higher they slip off.
+_HANDLE = np.array([0.062, 0.0, 0.002])
 # Yaws that joint 7 reaches with some room, rad.
 _YAW_RANGE = (-1.9, 1.9)
 
@@ -67,7 +70,7 @@ class ScriptedExpert:
         rng = np.random.default_rng(seed)
         self._variation = _Variation(
             speed=rng.uniform(0.85, 1.15),
-            grasp=rng.uniform([-0.004, -0.003, 0.0], [0.004, 0.003, 0.005]),
+            grasp=rng.uniform([-0.003, -0.003, -0.0015], [0.003, 0.003, 0.0015]),
             height=rng.uniform(-0.015, 0.02),
         )
         self._gripper = _OPEN
@@ -88,8 +91,8 @@ class ScriptedExpert:
         travel = 1.05 + vary.height
         while True:
             can = self._object("Can")[:3] + vary.grasp
-            yield from self._go(can + [0, 0, 0.09], 0.0, near=0.012)
-            yield from self._go(can + [0, 0, 0.015], 0.0, speed=0.5, near=0.006, funnel=0.012)
+            yield from self._go(can + _up(0.09), 0.0, near=0.012)
+            yield from self._go(can + _up(0.018), 0.0, speed=0.5, near=0.006, funnel=0.012)
             yield from self._grip(_CLOSED)
             yield from self._go(np.append(can[:2], travel), 0.0, near=0.03, speed=0.7)
             if self._object("Can")[2] > travel - 0.15:
@@ -109,8 +112,8 @@ class ScriptedExpert:
         travel = 1.03 + vary.height
         while True:
             handle, grasp_yaw, peg_yaw, nut_yaw = self._square_grasp()
-            yield from self._go(handle + [0, 0, 0.07], grasp_yaw, near=0.01)
-            yield from self._go(handle, grasp_yaw, speed=0.4, near=0.004, funnel=0.01)
+            yield from self._go(handle + _up(0.07), grasp_yaw, near=0.01)
+            yield from self._go(handle, grasp_yaw, speed=0.4, near=0.0035, funnel=0.01)
             yield from self._grip(_CLOSED)
             yield from self._go(np.append(handle[:2], travel), grasp_yaw, near=0.03, speed=0.5)
             if self._object("SquareNut")[2] > travel - 0.1:
@@ -122,7 +125,7 @@ class ScriptedExpert:
         yield from self._carry_nut(peg, 0.965, yaws, speed=0.3, near=0.004, turn=0.04)
         yield from self._carry_nut(peg, 0.86, yaws, speed=0.3, near=0.01, turn=0.1)
         yield from self._grip(_OPEN)
-        yield from self._go(self._position + [0, 0, 0.12], peg_yaw, near=0.01)
+        yield from self._go(self._position + _up(0.12), peg_yaw, near=0.01)
         yield from self._rest()
 
     def _square_grasp(self) -> tuple[Vector, float, float, float]:
@@ -134,7 +137,7 @@ class ScriptedExpert:
         """
         nut = self._object("SquareNut")
         rotation = Rotation.from_quat(nut[3:])
-        handle = nut[:3] + rotation.apply(np.array([0.054, 0.0, 0.004]) + self._variation.grasp)
+        handle = nut[:3] + rotation.apply(_HANDLE + self._variation.grasp)
         nut_yaw = _yaw(rotation)
         low, high = _YAW_RANGE
         ways = [
@@ -227,6 +230,10 @@ def _patience(variation: _Variation) -> int:
 def _yaw(rotation: Rotation) -> float:
     matrix = rotation.as_matrix()
     return float(np.arctan2(matrix[1, 0], matrix[0, 0]))
+
+
+def _up(height: float) -> Vector:
+    return np.array([0.0, 0.0, height])
 
 
 def _wrapped(angle: float) -> float:

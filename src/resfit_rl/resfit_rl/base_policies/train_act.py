@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from resfit_rl.agent.augmentation import random_shift
-from resfit_rl.base_policies.act import ACTSize, NormalisedACT, save_act
+from resfit_rl.base_policies.act import ACTSize, NormalisedACT, load_act, save_act
 from resfit_rl.configuration import load_dataclass
-from resfit_rl.replay.offline import Demonstration
+from resfit_rl.control import ChunkSchedule
+from resfit_rl.replay.offline import Demonstration, demonstrations_identity
 from resfit_rl.tasks import Task, get_task
 
 
@@ -116,20 +117,22 @@ class Trainer:
         self.task = task
         self.device = torch.device(device)
         self.data = ChunkDataset(demonstrations, config.chunk_size)
-        first = next(iter(demonstrations[0].images.values()))
+        self.data_identity = demonstrations_identity(demonstrations)
+        _, height, width, _ = next(iter(demonstrations[0].images.values())).shape
         torch.manual_seed(seed)
-        self.model = NormalisedACT(task.agent_spec(first.shape[1:3]), config.size())
+        self.model = NormalisedACT(task.agent_spec((height, width)), config.size())
         self.model.fit_statistics(self.data.states, self.data.actions)
         self.model.to(self.device).train()
-        backbone, rest = [], []
-        for name, parameter in self.model.named_parameters():
-            (backbone if name.startswith("act.backbone") else rest).append(parameter)
+        parameters = dict(self.model.named_parameters())
+        backbone = [p for name, p in parameters.items() if name.startswith("act.backbone")]
+        rest = [p for name, p in parameters.items() if not name.startswith("act.backbone")]
         self.optimiser = torch.optim.AdamW(
             [
                 {"params": rest, "lr": config.learning_rate},
                 {"params": backbone, "lr": config.backbone_learning_rate},
             ],
             weight_decay=config.weight_decay,
+            fused=True,
         )
         self._base_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.rng = np.random.default_rng(seed)
@@ -168,6 +171,7 @@ class Trainer:
         """Everything that a resumed run needs, atomically."""
         state = {
             "config": asdict(self.config),
+            "data": self.data_identity,
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "rng": self.rng.bit_generator.state,
@@ -181,16 +185,17 @@ class Trainer:
         os.replace(temporary, path)
 
     def resume(self, path: Path) -> None:
-        """Inverse of save. ValueError when the file is of another configuration or corrupt."""
+        """Inverse of save. ValueError: another configuration, other demonstrations, or corrupt."""
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:  # pickle, zip and torch each raise their own
             raise ValueError(f"{path}: expected a whole checkpoint, found: {error}") from error
-        if state["config"] != asdict(self.config):
-            raise ValueError(
-                f"{path}: expected the configuration {asdict(self.config)}, "
-                f"found {state['config']}; remove it to start anew"
-            )
+        expected = {"config": asdict(self.config), "data": self.data_identity}
+        for key, value in expected.items():
+            if state[key] != value:
+                raise ValueError(
+                    f"{path}: {key}: expected {value}, found {state[key]}; remove it to start anew"
+                )
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.rng.bit_generator.state = state["rng"]
@@ -201,14 +206,16 @@ class Trainer:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; exit code."""
-    from resfit_rl.demonstrations import load_demonstrations
+    from resfit_rl.demonstrations import DemonstrationsError, load_demonstrations
 
     parser = argparse.ArgumentParser(prog="train-base", description=__doc__)
     parser.add_argument("--task", default="square", help="default: square")
     parser.add_argument("--demos", help="LeRobotDataset folder (default: data/demos/TASK)")
     parser.add_argument("--out", help="checkpoint folder (default: models/act_TASK)")
     parser.add_argument("--config", default="config/base_policies/act_small.yaml")
+    parser.add_argument("--steps", type=int, help="in place of the configuration's")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--evaluate", type=int, default=0, help="episodes in simulation at the end")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: all)")
     chosen = parser.parse_args(arguments)
@@ -217,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         task = get_task(chosen.task)
         config = load_dataclass(chosen.config, ACTTraining)
+        if chosen.steps is not None:
+            config = replace(config, steps=chosen.steps)
         demos = Path(chosen.demos or f"data/demos/{task.name}")
         demonstrations = load_demonstrations(demos, task, (84, 84))
         out = Path(chosen.out or f"models/act_{task.name}")
@@ -225,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if progress.exists():
             trainer.resume(progress)
             print(f"{progress}: resumed at step {trainer.step}", flush=True)
-    except ValueError as error:
+    except (ValueError, DemonstrationsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(
@@ -235,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     _train(trainer, progress)
     made: dict[str, Any] = {
-        "command": f"./resfit train-base task:={task.name} config:={chosen.config}",
+        "command": " ".join(["./resfit train-base", *(arguments or sys.argv[1:])]),
         "demonstrations": json.loads((demos / "meta" / "resfit.json").read_text()),
         "steps": trainer.step,
         "training": asdict(config),
@@ -243,7 +252,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     save_act(trainer.model, task, out, made)
     progress.unlink(missing_ok=True)
     print(f"{out}: written", flush=True)
+    if chosen.evaluate:
+        made["evaluation"] = _evaluate(task, out, chosen.evaluate, chosen.device)
+        save_act(trainer.model, task, out, made)
     return 0
+
+
+def _evaluate(task: Task, checkpoint: Path, episodes: int, device: str) -> dict[str, Any]:
+    """Success of the written checkpoint in simulation, on start states 0, 1, ..."""
+    from resfit_rl.evaluation import rollout, wilson_interval
+    from resfit_rl.simulation import RenderOptions, Simulation
+
+    policy = load_act(checkpoint, task, device)
+    schedule = ChunkSchedule(replan_interval=10, lead=5)
+    simulation = Simulation(task, rendering=RenderOptions())
+    successes = 0
+    for seed in range(episodes):
+        episode = rollout(simulation, policy, schedule, seed)
+        successes += episode.success
+        print(
+            f"episode {seed + 1}/{episodes}  {len(episode.actions)} steps  "
+            f"{'success' if episode.success else 'no success'}  so far {successes}/{seed + 1}",
+            flush=True,
+        )
+    simulation.close()
+    return {
+        "successes": successes,
+        "episodes": episodes,
+        "seeds": [0, episodes - 1],
+        "wilson_95": wilson_interval(successes, episodes),
+        "schedule": asdict(schedule),
+    }
 
 
 def _train(trainer: Trainer, progress: Path) -> None:

@@ -20,8 +20,8 @@ class Rollout:
         seed: of the start state and of whatever is random in the policy.
         success: whether the last frame is a success.
         frames: T + 1 frames; the last one is the first success, or the time limit's. With
-            `settle_steps` more frames follow.
-        actions: (T, A) float32, robot units, T counting the settle steps too.
+            `further_steps` more frames follow.
+        actions: (T, A) float32, robot units, T counting the further steps too.
     """
 
     seed: int
@@ -46,13 +46,13 @@ def rollout(
     seed: int,
     *,
     max_steps: int | None = None,
-    settle_steps: int = 0,
+    further_steps: int = 0,
 ) -> Rollout:
     """Run `base_policy` from the start state of `seed` until success or the time limit.
 
     Args:
         max_steps: None for the task's.
-        settle_steps: further steps after a success, so that a recording shows its end.
+        further_steps: steps after the first success.
 
     Raises:
         ValueError: the policy's chunk is too short for the schedule.
@@ -74,7 +74,7 @@ def rollout(
         frames.append(simulation.step(actions[-1]))
         if frames[-1].success and not success:
             success = True
-            limit = len(actions) + settle_steps
+            limit = len(actions) + further_steps
     return Rollout(
         seed, success, tuple(frames), np.array(actions, np.float32).reshape(-1, task.action_dim)
     )

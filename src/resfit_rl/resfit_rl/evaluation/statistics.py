@@ -11,7 +11,8 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(
-            f"wilson interval: expected 0 <= successes <= trials >= 1, found {successes} of {trials}"
+            f"wilson interval: expected 0 <= successes <= trials, trials >= 1, "
+            f"found {successes} of {trials}"
         )
     interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from resfit_rl.base_policies import load_base_policy
 from resfit_rl.control import ChunkSchedule
 from resfit_rl.demonstrations import load_demonstrations
@@ -23,7 +21,7 @@ def relabelled_demonstrations(
     base_policy_path: str | None,
     schedule: ChunkSchedule,
     cache_dir: Path,
-    device: torch.device | str = "cpu",
+    device: str = "cpu",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Episode]:
     """The data set at `root` as episodes with the base policy's actions.

@@ -19,6 +19,7 @@ _SETTLE_STEPS = 10
 # robosuite moves the objects that a task does not use to (10, 10, 10) m.
 _OUT_OF_SCENE = 5.0
 _FIXTURES = ("peg1", "peg2", "bin1", "bin2")
+_CHEAPEST = RenderOptions()
 
 
 class SimulationError(Exception):
@@ -47,7 +48,7 @@ class Simulation:
         *,
         image_size: tuple[int, int] = (84, 84),
         cameras: Sequence[str] | None = None,
-        rendering: RenderOptions | None = RenderOptions(),
+        rendering: RenderOptions | None = _CHEAPEST,
     ) -> None:
         simulator, _, scene = task.implementation.partition("/")
         environment, _, robots = scene.partition("/")
@@ -125,7 +126,11 @@ class Simulation:
         self._robot_parts = self._parts_of_robots()
 
     def reset(self, seed: int) -> Frame:
-        """A new start: the same seed gives the same frame bit for bit, whatever ran before."""
+        """A new start: the same seed gives the same frame bit for bit, whatever ran before.
+
+        Only NutAssemblySingle and PickPlaceSingle choose their object by the order of a Python set,
+        which differs between processes without PYTHONHASHSEED.
+        """
         self._env.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
         self._env.reset()
         hold = np.nan_to_num(np.array(self.task.hold_template), nan=0.0)

@@ -23,7 +23,9 @@ def _pandas(
             layout.append(JointTerm(tuple(f"gripper{arm}_right_finger_joint{j}" for j in (1, 2))))
     one_arm = (*_POSE_ACTIONS, "gripper") if fingers else _POSE_ACTIONS
     names = (
-        one_arm if arms == 1 else tuple(f"robot{i}_{action}" for i in range(arms) for action in one_arm)
+        one_arm
+        if arms == 1
+        else tuple(f"robot{i}_{action}" for i in range(arms) for action in one_arm)
     )
     return Task(
         name=name,
@@ -63,6 +65,4 @@ def get_task(name: str) -> Task:
     if name not in arms:
         known = ", ".join([*_TASKS, *sorted(arms)])
         raise UnknownTaskError(f"task: expected one of {known}, found '{name}'")
-    return _pandas(
-        name, name, _GENERIC_MAX_STEPS, arms=arms[name], fingers=name not in _FINGERLESS
-    )
+    return _pandas(name, name, _GENERIC_MAX_STEPS, arms=arms[name], fingers=name not in _FINGERLESS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resfit_rl.agent.spec import AgentSpec
+if TYPE_CHECKING:
+    from resfit_rl.agent.spec import AgentSpec
 
 
 class UnknownTaskError(ValueError):
@@ -77,6 +79,9 @@ class Task:
 
     def agent_spec(self, image_size: tuple[int, int] = (84, 84)) -> AgentSpec:
         """The agent's interface to this task; `image_size` is (height, width), pixels."""
+        # Here, as it brings torch: seconds at the start of a node that has no network.
+        from resfit_rl.agent.spec import AgentSpec
+
         return AgentSpec(
             cameras=dict.fromkeys(self.cameras, image_size),
             state_dim=self.state_dim,

@@ -1,0 +1,118 @@
+"""The whole graph on a simulated robot."""
+
+from pathlib import Path
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    LogInfo,
+    Shutdown,
+)
+from launch.conditions import IfCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import (
+    EqualsSubstitution,
+    IfElseSubstitution,
+    LaunchConfiguration,
+)
+from launch_ros.actions import Node, PushRosNamespace
+from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchDescription
+
+TRUTH = ["true", "false"]
+
+
+def parameters(**kinds):
+    """Node parameters that take the values of the launch arguments of the same names."""
+    return {
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+        for name, kind in kinds.items()
+    }
+
+
+def labeler_is(name):
+    return IfCondition(EqualsSubstitution(LaunchConfiguration("labeler"), name))
+
+
+def generate_launch_description():
+    namespace = LaunchConfiguration("namespace")
+    log_level = ["--log-level", LaunchConfiguration("log_level")]
+    arguments = [
+        DeclareLaunchArgument(
+            "task",
+            default_value="square",
+            description="square, can, or a robosuite environment such as Lift.",
+        ),
+        DeclareLaunchArgument(
+            "labeler",
+            default_value="auto",
+            choices=["auto", "keyboard", "none"],
+            description="Who starts and labels episodes: the simulation's success check, you, "
+            "or a node started elsewhere.",
+        ),
+        DeclareLaunchArgument(
+            "episodes",
+            default_value="0",
+            description="Episodes after which the auto labeler ends the launch; 0: none.",
+        ),
+        DeclareLaunchArgument(
+            "shadows", default_value="false", choices=TRUTH, description="Rendered shadows."
+        ),
+        DeclareLaunchArgument(
+            "reflections",
+            default_value="false",
+            choices=TRUTH,
+            description="Rendered reflections; slow on a CPU.",
+        ),
+        DeclareLaunchArgument(
+            "namespace", default_value="", description="Of all nodes, such as /robot_1."
+        ),
+    ]
+    graph = IncludeLaunchDescription(
+        # A plain path, so that --show-args sees the arguments inside.
+        PythonLaunchDescriptionSource(str(Path(__file__).with_name("graph.launch.py"))),
+        launch_arguments={"use_sim_time": "true"}.items(),
+    )
+    driver = Node(
+        package="resfit_sim_bridge",
+        executable="sim_bridge",
+        name="sim_bridge",
+        # It makes the time of /clock: its own is the machine's.
+        parameters=[
+            parameters(task=str, mode=str, seed=int, image_width=int, image_height=int)
+            | parameters(shadows=bool, reflections=bool)
+        ],
+        ros_arguments=log_level,
+        output="screen",
+        respawn=LaunchConfiguration("respawn"),
+        respawn_delay=2.0,
+        sigterm_timeout="20",
+    )
+    auto_labeler = Node(
+        package="resfit_teleop_ui",
+        executable="auto_labeler",
+        name="auto_labeler",
+        parameters=[parameters(episodes=int) | {"use_sim_time": True}],
+        ros_arguments=log_level,
+        output="screen",
+        condition=labeler_is("auto"),
+        on_exit=Shutdown(reason="the auto labeler has ended"),
+    )
+    # A launched process has no keyboard.
+    keyboard_hint = LogInfo(
+        msg=[
+            "type in another terminal, after 'source activate.bash':  "
+            "ros2 run resfit_teleop_ui keyboard_labeler --ros-args -p use_sim_time:=true",
+            IfElseSubstitution(EqualsSubstitution(namespace, ""), "", [" -r __ns:=", namespace]),
+        ],
+        condition=labeler_is("keyboard"),
+    )
+    # The graph comes first: it declares the arguments that the driver shares.
+    return LaunchDescription(
+        [
+            *arguments,
+            GroupAction([PushRosNamespace(namespace), graph, driver, auto_labeler, keyboard_hint]),
+        ]
+    )
