@@ -27,6 +27,7 @@ def parameters(*names):
     # Text stays text: a run directory may be called 2026.
     kinds = dict.fromkeys(("seed", "replan_interval", "lead", "image_width", "image_height"), int)
     kinds |= dict.fromkeys(("evaluation", "residual", "use_sim_time"), bool)
+    kinds["demonstrations_wait"] = float
     return {
         name: ParameterValue(LaunchConfiguration(name), value_type=kinds.get(name, str))
         for name in names
@@ -49,8 +50,8 @@ def node(package, executable, *sources, **options):
         output="screen",
         respawn=LaunchConfiguration("respawn"),
         respawn_delay=2.0,
-        # The learner ends its burst and saves a checkpoint first.
-        sigterm_timeout="20",
+        # The learner ends its burst and saves a checkpoint before it goes.
+        sigkill_timeout="20",
         **options,
     )
 
@@ -110,6 +111,11 @@ def generate_launch_description():
             "demonstrations",
             default_value=["data/demos/", task],
             description="Data set that the learner mixes in; none: without.",
+        ),
+        DeclareLaunchArgument(
+            "demonstrations_wait",
+            default_value="0",
+            description="How long the learner waits for them where they are not there yet, s.",
         ),
         DeclareLaunchArgument(
             "safety_config",
@@ -209,7 +215,7 @@ def generate_launch_description():
             "learner",
             base
             | parameters(
-                *("task", "run_dir", "agent_config", "demonstrations"),
+                *("task", "run_dir", "agent_config", "demonstrations", "demonstrations_wait"),
                 *("device", "seed", "use_sim_time", *schedule, *images),
             ),
             condition=IfCondition(LaunchConfiguration("learner")),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from launch.actions import (
     DeclareLaunchArgument,
+    ExecuteProcess,
     GroupAction,
     IncludeLaunchDescription,
     LogInfo,
@@ -15,6 +16,7 @@ from launch.substitutions import (
     EqualsSubstitution,
     IfElseSubstitution,
     LaunchConfiguration,
+    PythonExpression,
 )
 from launch_ros.actions import Node, PushRosNamespace
 from launch_ros.parameter_descriptions import ParameterValue
@@ -46,6 +48,18 @@ def generate_launch_description():
             description="square, can, or a robosuite environment such as Lift.",
         ),
         DeclareLaunchArgument(
+            "driver",
+            default_value="sim",
+            choices=["sim", "none"],
+            description="The simulated robot, or one that is started elsewhere.",
+        ),
+        DeclareLaunchArgument(
+            "make_demonstrations",
+            default_value="12",
+            description="Demonstrations that the scripted expert records where there are none, "
+            "while the graph collects already; 0: none.",
+        ),
+        DeclareLaunchArgument(
             "labeler",
             default_value="auto",
             choices=["auto", "keyboard", "none"],
@@ -67,13 +81,19 @@ def generate_launch_description():
             description="Rendered reflections; slow on a CPU.",
         ),
         DeclareLaunchArgument(
+            "multisampling",
+            default_value="0",
+            choices=["0", "2", "4", "8"],
+            description="Rendered samples a pixel against jagged edges; 0: one.",
+        ),
+        DeclareLaunchArgument(
             "namespace", default_value="", description="Of all nodes, such as /robot_1."
         ),
     ]
     graph = IncludeLaunchDescription(
         # A plain path, so that --show-args sees the arguments inside.
         PythonLaunchDescriptionSource(str(Path(__file__).with_name("graph.launch.py"))),
-        launch_arguments={"use_sim_time": "true"}.items(),
+        launch_arguments={"use_sim_time": "true", "demonstrations_wait": "3600"}.items(),
     )
     driver = Node(
         package="resfit_sim_bridge",
@@ -82,13 +102,36 @@ def generate_launch_description():
         # It makes the time of /clock: its own is the machine's.
         parameters=[
             parameters(task=str, mode=str, seed=int, image_width=int, image_height=int)
-            | parameters(shadows=bool, reflections=bool)
+            | parameters(shadows=bool, reflections=bool, multisampling=int)
         ],
         ros_arguments=log_level,
         output="screen",
         respawn=LaunchConfiguration("respawn"),
         respawn_delay=2.0,
-        sigterm_timeout="20",
+        sigkill_timeout="20",
+        condition=IfCondition(EqualsSubstitution(LaunchConfiguration("driver"), "sim")),
+    )
+    path = LaunchConfiguration("demonstrations")
+    recording = ExecuteProcess(
+        cmd=[
+            *("python3", "-m", "resfit_rl.demonstrations", "--keep"),
+            *("--task", LaunchConfiguration("task"), "--out", path),
+            *("--episodes", LaunchConfiguration("make_demonstrations")),
+            *("--image-size", LaunchConfiguration("image_height")),
+            LaunchConfiguration("image_width"),
+        ],
+        name="demonstrations",
+        output="screen",
+        # The scripted base policy needs poses that demonstrations do not hold.
+        condition=IfCondition(
+            PythonExpression(
+                [
+                    *("'", LaunchConfiguration("learner"), "' == 'true' and '", path),
+                    *("' != 'none' and '", LaunchConfiguration("base_policy")),
+                    *("' != 'scripted' and 0 < ", LaunchConfiguration("make_demonstrations")),
+                ]
+            )
+        ),
     )
     auto_labeler = Node(
         package="resfit_teleop_ui",
@@ -113,6 +156,11 @@ def generate_launch_description():
     return LaunchDescription(
         [
             *arguments,
-            GroupAction([PushRosNamespace(namespace), graph, driver, auto_labeler, keyboard_hint]),
+            GroupAction(
+                [
+                    PushRosNamespace(namespace),
+                    *(graph, driver, recording, auto_labeler, keyboard_hint),
+                ]
+            ),
         ]
     )

@@ -7,13 +7,12 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
-
-from resfit_interfaces.msg import EpisodeState
 
 _domains = itertools.count(40)
 
@@ -60,6 +59,16 @@ class RunningGraph:
             f"expected {count} x {pattern!r} within {timeout} s, found {found}, launch exit code "
             f"{self.process.poll()}; the end of {self.log_file}:\n{self.log[-6000:]}"
         )
+
+    def wait_until(self, condition: Callable[[], object], timeout: float, what: str) -> None:
+        """AssertionError naming `what` when `condition()` has not become true."""
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, (
+                f"expected {what} within {timeout} s; the end of {self.log_file}:\n"
+                f"{self.log[-6000:]}"
+            )
+            time.sleep(0.05)
 
     def pid(self, node: str) -> int:
         """Of the newest process of a node."""
@@ -128,7 +137,10 @@ class Observer:
         client = self.node.create_client(kind, name)
         assert client.wait_for_service(timeout), f"service {name}: not there after {timeout} s"
         future = client.call_async(request)
-        wait_until(future.done, timeout, f"an answer of {name}")
+        end = time.monotonic() + timeout
+        while not future.done():
+            assert time.monotonic() < end, f"service {name}: no answer within {timeout} s"
+            time.sleep(0.01)
         return future.result()
 
     def close(self) -> None:
@@ -136,14 +148,6 @@ class Observer:
         self._thread.join(5.0)
         self.node.destroy_node()
         self.context.shutdown()
-
-
-def wait_until(condition: object, timeout: float, what: str) -> None:
-    """AssertionError naming `what` when `condition()` has not become true."""
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, f"expected {what} within {timeout} s"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -173,15 +177,6 @@ def observer(domain_id):
     observer = Observer(domain_id)
     yield observer
     observer.close()
-
-
-OUTCOMES = {
-    EpisodeState.OUTCOME_SUCCESS: "success",
-    EpisodeState.OUTCOME_FAILURE: "failure",
-    EpisodeState.OUTCOME_SAFETY_STOP: "safety_stop",
-    EpisodeState.OUTCOME_TIMEOUT: "timeout",
-    EpisodeState.OUTCOME_ABORTED: "aborted",
-}
 
 
 @pytest.fixture(scope="session")

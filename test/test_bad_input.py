@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import pytest
+
 from resfit_rl.episode_store import EpisodeStore
 from resfit_rl.learning import latest_checkpoint
 

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from resfit_rl.episode_store import EpisodeStore
 from resfit_rl.learning import latest_checkpoint
 

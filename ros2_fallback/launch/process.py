@@ -239,7 +239,8 @@ class ExecuteProcess(Action):
             return None
         self._logger.info(f"sending signal '{signal_number.name}' to process[{self.name}]")
         try:
-            self._transport.send_signal(signal_number)
+            # Not the transport's send_signal: it may take the exit status from under asyncio.
+            os.kill(self._transport.get_pid(), signal_number)
         except ProcessLookupError:
             self._logger.debug(f"signal '{signal_number.name}' not sent: {self.name} has ended")
         return None

@@ -62,6 +62,13 @@ class LearnerNode(Node):
         self._demonstrations = declare(
             self, "demonstrations", "", "data set of demonstrations; '' or 'none' for none"
         )
+        self._demonstrations_wait = declare(
+            self,
+            "demonstrations_wait",
+            0.0,
+            "s to wait for the data set where it is not there yet",
+            range=(0.0, 86400.0),
+        )
         replan = declare(
             self, "replan_interval", 10, "steps of a base action chunk, as the policy's",
             range=(1, 1000),
@@ -281,6 +288,7 @@ class LearnerNode(Node):
         offline: list[Episode] = []
         start = time.monotonic()
         if self._demonstrations:
+            self._wait_for_demonstrations(start + self._demonstrations_wait)
             # Loads LeRobot and the base policy: only where it is needed.
             from resfit_rl.learning.demonstrations import relabelled_demonstrations
 
@@ -316,6 +324,18 @@ class LearnerNode(Node):
                 f"{len(learner.episode_ids)} episodes, {learner.environment_steps} steps"
             )
         return learner
+
+    def _wait_for_demonstrations(self, deadline: float) -> None:
+        """Until the data set is there (it appears whole) or the deadline, s of the steady clock."""
+        waiting = False
+        while not Path(self._demonstrations).exists() and time.monotonic() < deadline:
+            if not waiting:
+                self.get_logger().info(f"waiting for demonstrations at {self._demonstrations}")
+                waiting = True
+                status = _loading_status(f"waiting for {self._demonstrations}")
+                self._posted.put(lambda: self._publish_status(status))
+            if self._stop.wait(0.5):
+                raise _Stopped
 
     def _on_progress(self, done: int, total: int) -> None:
         if self._stop.is_set():

@@ -31,6 +31,8 @@ from resfit_ros.run import run_node
 from resfit_safety.episode_machine import EpisodeMachine, Outcome, Refused, State
 
 PERIOD = 0.05  # s, of the checks of time limits
+# s that a node must have been there: its topics and services may be known later than its heartbeat.
+DISCOVERY = 1.0
 NOW = 4294967295  # LabelEpisode.step: the newest observation
 # s of wall time before a pending outcome counts: a label of the last observation may be under way,
 # or the report of the step after which motion was forbidden.
@@ -50,6 +52,7 @@ class _Peer:
 
     role: str
     session: str
+    first: float  # s of the steady clock
     seen: float
     state: int = NodeHeartbeat.STARTING
     message: str = ""
@@ -189,7 +192,7 @@ class EpisodeSupervisor(Node):
     def _on_heartbeat(self, message: NodeHeartbeat) -> None:
         session, role = message.session_id, message.role
         if session not in self._peers:
-            self._peers[session] = _Peer(role, session, 0.0)
+            self._peers[session] = _Peer(role, session, time.monotonic(), 0.0)
             if role == "learner" and not self._learner_alive:
                 self._learner_alive = True
                 self.get_logger().info("learner is there")
@@ -323,6 +326,8 @@ class EpisodeSupervisor(Node):
             if peer.state != NodeHeartbeat.READY:
                 text = f"{peer.role} is {STATES.get(peer.state, peer.state)}"
                 raise Refused(text + (f": {peer.message}" if peer.message else ""))
+            if time.monotonic() - peer.first < DISCOVERY:
+                raise Refused(f"{peer.role} has only just come up")
         if not self._reset_robot.service_is_ready():
             raise Refused("reset_robot: expected the driver's service, found none")
         status = self._learner

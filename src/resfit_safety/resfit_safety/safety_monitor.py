@@ -96,7 +96,6 @@ class SafetyMonitor(Node):
             )
         self.create_timer(PERIOD, self._on_timer, clock=steady)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
-        self._heartbeat.set(NodeHeartbeat.READY)
         self.get_logger().info(
             "limits: "
             + "; ".join(
@@ -116,13 +115,18 @@ class SafetyMonitor(Node):
 
     def _on_episode(self, message: EpisodeState) -> None:
         if message.state == EpisodeState.RUNNING:
-            self._limits.start(message.episode_id, conversions.stamp_to_ns(message.start_stamp))
+            since = conversions.stamp_to_ns(message.start_stamp)
+            self._limits.start(message.episode_id, since, self._now())
         elif message.state != EpisodeState.PAUSED:
             self._limits.finish()
         self._on_timer()
 
     def _on_timer(self) -> None:
-        self._publish(self._limits.judge(self._now()))
+        now = self._now()
+        self._publish(self._limits.judge(now))
+        defect = self._limits.defect(now)
+        # An episode with a sensor that is known to be broken need not even start.
+        self._heartbeat.set(NodeHeartbeat.ERROR if defect else NodeHeartbeat.READY, defect)
 
     def _now(self) -> float:
         """s of the steady clock. Messages that wait after a stall of this process are not late."""

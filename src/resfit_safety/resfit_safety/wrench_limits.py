@@ -123,8 +123,9 @@ class _Wrist:
             self.tare_left -= 1
             self._set_offset()
 
-    def tare(self, since: int) -> None:
+    def tare(self, since: int, now: float) -> None:
         """The mean of the next samples, and of those of `since` (ns) or later, becomes zero."""
+        self._since = now
         for samples in (self._window, self._recent):
             while samples and samples[0][0] < since:
                 samples.popleft()
@@ -214,8 +215,10 @@ class WrenchLimits:
         for wrist in self._wrists.values():
             wrist.excuse(duration)
 
-    def start(self, episode_id: int, since: int) -> None:
+    def start(self, episode_id: int, since: int, now: float) -> None:
         """An episode runs: forget the last stop and tare. Again for the same one: no change.
+
+        Silence before it does not count; the tare waits for a message since the reset anyway.
 
         Args:
             since: stamp of the reset, ns; samples of then or later are part of the tare.
@@ -224,11 +227,17 @@ class WrenchLimits:
             return
         self._episode_id, self._stop = episode_id, ""
         for wrist in self._wrists.values():
-            wrist.tare(since)
+            wrist.tare(since, now)
 
     def finish(self) -> None:
         """No episode is under way: a stop does not stand any longer than its cause."""
         self._episode_id, self._stop = 0, ""
+
+    def defect(self, now: float) -> str:
+        """What is wrong with a sensor itself, silence included, or an empty text."""
+        wrists = self._wrists.values()
+        missing = (f"wrench {w.name}: no message yet" for w in wrists if not w.received)
+        return next((d for w in wrists if (d := w.defect(now))), "") or next(missing, "")
 
     def judge(self, now: float) -> WrenchVerdict:
         """The verdict at this moment."""

@@ -99,6 +99,16 @@ def test_a_silent_wrench_stops(world):
     assert end.reason.startswith("wrench right: expected a message within 1 s, found none for 1.0")
 
 
+def test_a_known_defect_starts_nothing(world):
+    world.force = math.nan
+    world.wait_until(lambda: not world.statuses[-1][1].motion_allowed)
+    time.sleep(0.2)
+    answer = world.call(StartEpisode)
+    assert answer.message.startswith(
+        "safety is in error: wrench right: expected 6 finite values, found"
+    )
+
+
 def test_a_fault_of_the_gate_stops(world):
     world.start()
     world.execute(0)
@@ -145,6 +155,8 @@ def test_a_lost_or_restarted_node_aborts(world):
     assert end.reason.startswith("policy: expected a heartbeat, found none for")
     assert world.call(StartEpisode).message == "policy: expected its heartbeat, found none"
     world.join("policy")
+    time.sleep(0.2)
+    assert world.call(StartEpisode).message == "policy has only just come up"
     world.start()
     old = world.beats["driver"][1]
     new = world.join("driver")
@@ -181,7 +193,7 @@ def test_why_no_episode_can_start(world, supervisor):
     world.beats["recorder"][2:] = [NodeHeartbeat.READY, ""]
     world.publish(LearnerStatus(updates_owed=11))
     world.join("learner")
-    time.sleep(0.2)
+    time.sleep(0.3)
     assert world.call(StartEpisode).message == "learner owes 11 updates"
     # A lost learner stops nothing.
     del world.beats["learner"]
@@ -271,6 +283,7 @@ def test_restarts_continue_ids_and_counters(world, supervisor, start_supervisor,
     again = start_supervisor()
     again.wait_for(f"episode {episode_id} was under way when the supervisor ended")
     idle = world.reaches(EpisodeState.IDLE)
+    time.sleep(1.0)
     assert idle.episodes_aborted == before.episodes_aborted + 1
     assert idle.episodes_succeeded == before.episodes_succeeded == 1
     assert world.start() == episode_id + 1
@@ -283,6 +296,8 @@ def test_restarts_continue_ids_and_counters(world, supervisor, start_supervisor,
     (run_dir / "episodes" / "episode_000040.safetensors").touch()
     third = start_supervisor()
     third.wait_for("next is episode 41")
+    world.reaches(EpisodeState.IDLE)
+    time.sleep(1.0)  # A killed one's services seem to be there for a while yet.
     assert world.start() == 41
     assert third.end(signal.SIGTERM) == 0
 

@@ -18,7 +18,7 @@ def config(window=1, tare=1, wrists=("right",)):
 def started(window=1, tare=1, bias=(0.0,) * 6):
     """In episode 1, tared; the newest stamp is 0."""
     limits = WrenchLimits(config(window, tare), 0.0)
-    limits.start(1, since=-tare * STEP)
+    limits.start(1, -tare * STEP, 0.0)
     for i in range(tare):
         limits.add("right", (i - tare + 1) * STEP, bias, 0.0)
     assert limits.judge(0.0).motion_allowed
@@ -66,9 +66,9 @@ def test_a_stop_stands_until_the_next_episode():
     assert feed(limits, [0.0, 25.0, 0.0]) == [True, False, False]
     verdict = limits.judge(0.0)
     assert verdict.reason == "wrench right: expected a force of at most 20 N, found 25.0 N"
-    limits.start(1, 0)
+    limits.start(1, 0, 0.0)
     assert not limits.judge(0.0).motion_allowed
-    limits.start(2, since=3 * STEP)
+    limits.start(2, 3 * STEP, 0.0)
     verdict = limits.judge(0.0)
     assert verdict.motion_allowed and verdict.episode_id == 2
     limits.add("right", 9000, [0, 0, 0, 0, 3.0, 0], 0.0)
@@ -88,9 +88,9 @@ def test_nan_and_infinity_stop_at_once_whatever_the_filter(bad, window):
     assert not verdict.motion_allowed
     assert verdict.reason.startswith("wrench right: expected 6 finite values, found [0.0, ")
     assert math.isnan(verdict.force[0])
-    limits.start(2, since=0)
+    limits.start(2, 0, 0.0)
     assert limits.judge(0.0).motion_allowed is False
-    limits.start(3, since=10_001)
+    limits.start(3, 10_001, 0.0)
     assert limits.add("right", 10_001, np.zeros(6), 0.0).motion_allowed
 
 
@@ -99,12 +99,27 @@ def test_silence_is_named_after_max_age_and_a_stall_of_the_listener_does_not_cou
     assert limits.judge(100.4).reason == "wrench right: no message yet"
     assert "expected a message within 0.5 s, found none for 0.60 s" in limits.judge(100.6).reason
     assert limits.add("right", 10, np.zeros(6), 101.0).motion_allowed
-    limits.start(1, 0)
+    limits.start(1, 0, 101.0)
     limits.excuse(2.0)
     assert limits.judge(103.5).motion_allowed
     verdict = limits.judge(103.51)
     assert not verdict.motion_allowed and verdict.episode_id == 1
     assert not limits.add("right", 20, np.zeros(6), 103.6).motion_allowed
+
+
+def test_silence_before_an_episode_does_not_count_but_motion_waits_for_a_message():
+    limits = WrenchLimits(config(), 0.0)
+    assert limits.defect(0.0) == "wrench right: no message yet"
+    limits.add("right", 10, np.zeros(6), 0.0)
+    assert limits.defect(0.0) == ""
+    assert "found none for 7.00 s" in limits.defect(7.0)
+    limits.start(1, 20, 7.0)
+    assert limits.judge(7.4).reason == "wrench right: taring, 1 samples to go"
+    assert limits.judge(7.4).episode_id == 0
+    verdict = limits.judge(7.6)
+    assert (verdict.motion_allowed, verdict.episode_id) == (False, 1)
+    limits.start(2, 30, 8.0)
+    assert limits.add("right", 30, np.zeros(6), 8.4).motion_allowed
 
 
 def test_repeating_one_measurement_keeps_it_young_but_does_not_fill_the_filter():
@@ -120,7 +135,7 @@ def test_until_the_tare_is_complete_there_is_no_verdict_for_the_episode_but_no_s
     limits = WrenchLimits(config(tare=3), 0.0)
     limits.add("right", 10, [50.0, 0, 0, 0, 0, 0], 0.0)
     limits.add("right", 20, [10.0, 0, 0, 0, 0, 0], 0.0)
-    limits.start(7, since=20)
+    limits.start(7, 20, 0.0)
     verdict = limits.judge(0.0)
     assert (verdict.motion_allowed, verdict.episode_id) == (False, 0)
     assert verdict.reason == "wrench right: taring, 2 samples to go"
@@ -130,7 +145,7 @@ def test_until_the_tare_is_complete_there_is_no_verdict_for_the_episode_but_no_s
     assert (verdict.motion_allowed, verdict.episode_id) == (True, 7)
     np.testing.assert_allclose(verdict.force, [4.0])
     # A broken sensor is a stop even then.
-    limits.start(8, since=40)
+    limits.start(8, 40, 0.0)
     verdict = limits.add("right", 40, [math.nan] * 6, 0.2)
     assert (verdict.motion_allowed, verdict.episode_id) == (False, 8)
 

@@ -81,11 +81,10 @@ class SimBridge(Node):
         self._refusals: Counter[str] = Counter()
         self._last_refusal = ""
 
-        model = self._simulation._model
         self._sensors = SensorPublishers(
             self,
             self._task,
-            {camera: float(model.camera(camera).fovy[0]) for camera in self._task.cameras},
+            {camera: self._simulation.field_of_view(camera) for camera in self._task.cameras},
             self._names,
             self._publish_privileged,
         )

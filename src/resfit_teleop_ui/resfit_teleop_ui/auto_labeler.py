@@ -4,12 +4,11 @@ import time
 from collections import Counter
 from typing import Any
 
-from resfit_ros.parameters import declare
-from resfit_ros.run import ExitRequest, run_node
-
 from resfit_interfaces.msg import EpisodeState, EpisodeStored, NodeHeartbeat, TaskState
 from resfit_interfaces.srv import LabelEpisode, StartEpisode
 from resfit_ros import qos
+from resfit_ros.parameters import declare
+from resfit_ros.run import ExitRequest, run_node
 from resfit_teleop_ui.labeler import OUTCOMES, Labeler
 
 RETRY_PERIOD = 0.5  # s

@@ -8,12 +8,12 @@ from collections import Counter
 from typing import Any
 
 import rclpy
-from resfit_ros.parameters import declare
-from resfit_ros.run import ExitRequest, run_node
 
 from resfit_interfaces.msg import EpisodeState, ExecutedAction, NodeHeartbeat, SafetyStatus
 from resfit_interfaces.srv import LabelEpisode
 from resfit_ros import qos
+from resfit_ros.parameters import declare
+from resfit_ros.run import ExitRequest, run_node
 from resfit_teleop_ui.labeler import OUTCOMES, Labeler
 from resfit_teleop_ui.screen import ScreenState, render
 from resfit_teleop_ui.terminal import Terminal, TerminalLost
@@ -31,7 +31,7 @@ LABEL_NAMES = {
 class KeyboardLabeler(Labeler):
     """Keys to the supervisor's services, and its state to the screen.
 
-    However it ends, an episode under way is aborted, so that the robot holds.
+    However it ends, an episode that it has started is aborted, so that the robot holds.
     """
 
     def __init__(self) -> None:
@@ -50,6 +50,7 @@ class KeyboardLabeler(Labeler):
         self._safety: SafetyStatus | None = None
         self._safety_at = 0.0
         self._outcomes: Counter[str] = Counter()
+        self._started = 0  # id of the last episode that this labeler started
         self._seen_running = 0  # id of the episode under way
         self._message = "press space to roll out"
         self._question = ""
@@ -66,7 +67,7 @@ class KeyboardLabeler(Labeler):
         """Give the terminal back, hold the robot, and say so."""
         self._keyboard.cancel()
         self._terminal.close()
-        if not self.running:
+        if not self._responsible:
             return
         episode_id = self.episode.episode_id
         answers: list[Any] = []
@@ -87,6 +88,11 @@ class KeyboardLabeler(Labeler):
         self.get_logger().warning(text)
         with contextlib.suppress(OSError):  # a lost terminal; the log has it
             print(text, file=sys.stderr, flush=True)
+
+    @property
+    def _responsible(self) -> bool:
+        """Whether the episode under way is this labeler's: another's is left alone."""
+        return self.running and self.episode.episode_id == self._started
 
     def on_episode_state(self) -> None:
         state = self.episode
@@ -154,7 +160,7 @@ class KeyboardLabeler(Labeler):
         elif key == "p":
             self._pause()
         elif key == "q":
-            if not self.running:
+            if not self._responsible:
                 raise ExitRequest(0)
             self._question = f"episode {self.episode.episode_id} runs: abort it and quit? (y/n)"
 
@@ -164,11 +170,11 @@ class KeyboardLabeler(Labeler):
             return
 
         def on_answer(answer: Any) -> None:
-            self._say(
-                f"episode {answer.episode_id} started"
-                if answer.accepted
-                else f"start refused: {answer.message}"
-            )
+            if answer.accepted:
+                self._started = answer.episode_id
+                self._say(f"episode {answer.episode_id} started")
+            else:
+                self._say(f"start refused: {answer.message}")
 
         self._say("starting ...")
         self.start_episode(on_answer)

@@ -8,11 +8,11 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
-from resfit_ros.heartbeat import Heartbeat
 
 from resfit_interfaces.msg import EpisodeState, LearnerStatus
 from resfit_interfaces.srv import LabelEpisode, PauseEpisode, StartEpisode
 from resfit_ros import conversions, qos
+from resfit_ros.heartbeat import Heartbeat
 
 NOW = 4294967295  # LabelEpisode.step: the observation of this moment
 ANSWER_TIMEOUT = 10.0  # s; a reset is part of a start, and takes up to 2 s

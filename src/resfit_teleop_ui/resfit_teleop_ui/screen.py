@@ -1,5 +1,7 @@
 """What the keyboard labeler shows: a function of its state alone."""
 
+import math
+import textwrap
 from dataclasses import dataclass, field
 
 from resfit_interfaces.msg import EpisodeState, LearnerStatus, SafetyStatus
@@ -12,7 +14,7 @@ STATES = {
     EpisodeState.PAUSED: "PAUSED",
     EpisodeState.FINISHED: "FINISHED",
 }
-KEYS = "space roll out   s success   f failure   p pause/resume   r reset (abort)   q quit"
+KEYS = "space roll out  s success  f failure  p pause/resume  r reset (abort)  q quit"
 SAFETY_TIMEOUT = 1.0  # s without a verdict after which the last one is not shown as the present one
 BAR = 30  # characters
 
@@ -57,7 +59,7 @@ def render(state: ScreenState, width: int) -> list[str]:
         "",
         KEYS,
     ]
-    return [_printable(line)[:width] for line in lines]
+    return [part for line in lines for part in _fit(_printable(line), width)]
 
 
 def _episode(state: ScreenState) -> list[str]:
@@ -117,12 +119,19 @@ def _safety(state: ScreenState) -> str:
 def _learner(learner: LearnerStatus | None) -> str:
     if learner is None:
         return "none"
+    speed = learner.updates_per_second
+    rate = "-" if math.isnan(speed) else f"{speed:.1f}"
     text = (
         f"{learner.phase}   version {learner.policy_version}   "
         f"updates owed {learner.updates_owed}   {learner.episodes} episodes   "
-        f"{learner.updates_per_second:.1f} updates/s"
+        f"{rate} updates/s"
     )
     return f"{text}   {learner.message}" if learner.message else text
+
+
+def _fit(line: str, width: int) -> list[str]:
+    """A long line goes on below, indented: the end of a reason often says the most."""
+    return textwrap.wrap(line, width, subsequent_indent="  ", drop_whitespace=True) or [""]
 
 
 def _printable(line: str) -> str:

@@ -146,7 +146,7 @@ class Process:
     def __init__(self, module, arguments=(), prefix=(), **streams):
         environment = {**os.environ, "ROS_DOMAIN_ID": str(DOMAIN_ID), "TERM": "xterm"}
         environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-        code = f"import sys; from resfit_teleop_ui.{module} import main; sys.exit(main())"
+        code = f"import sys; from {module} import main; sys.exit(main())"
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-c", code, *arguments], env=environment, **streams
         )

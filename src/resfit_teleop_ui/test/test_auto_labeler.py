@@ -13,7 +13,10 @@ def start(start_process):
         for name, value in parameters.items():
             arguments += ["-p", f"{name}:={value}"]
         labeler = start_process(
-            "auto_labeler", arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            "resfit_teleop_ui.auto_labeler",
+            arguments,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         labeler.read_from(labeler.process.stdout.fileno())
         return labeler

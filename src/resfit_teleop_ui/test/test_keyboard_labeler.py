@@ -9,7 +9,8 @@ import pytest
 from resfit_interfaces.msg import EpisodeState, ExecutedAction
 from resfit_interfaces.srv import LabelEpisode, PauseEpisode
 
-CLEAR_SCREEN_LEFT = r"\x1b\[\?25h\x1b\[\?1049l"
+KEYBOARD_LABELER = "resfit_teleop_ui.keyboard_labeler"
+SCREEN_LEFT = r"\x1b\[\?25h\x1b\[\?1049l"
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def terminal(start_process):
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
     labeler = start_process(
-        "keyboard_labeler",
+        KEYBOARD_LABELER,
         prefix=("setsid", "--ctty"),
         stdin=slave,
         stdout=slave,
@@ -78,11 +79,20 @@ def test_a_session(supervisor, terminal):
     terminal.press("n")
     at = terminal.wait_for("> episode 3 started", at)
     terminal.press("qy")
-    at = terminal.wait_for(CLEAR_SCREEN_LEFT, at)
+    at = terminal.wait_for(SCREEN_LEFT, at)
     terminal.wait_for("episode 3 aborted; the robot holds", at)
     assert terminal.exit_code() == 0
     assert supervisor.labels()[-1].label == LabelEpisode.Request.ABORT
     assert terminal.restored()
+
+
+def test_leaves_the_episode_of_another_labeler_alone(supervisor, terminal):
+    supervisor.state.episode_id, supervisor.state.state = 5, EpisodeState.RUNNING
+    supervisor.publish(supervisor.state)
+    terminal.wait_for("episode   5   RUNNING")
+    terminal.press("q")
+    assert terminal.exit_code() == 0
+    assert not supervisor.labels()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -90,7 +100,7 @@ def test_a_signal_aborts_the_episode_and_restores_the_terminal(supervisor, termi
     terminal.press(" ")
     terminal.wait_for("RUNNING")
     terminal.process.send_signal(number)
-    terminal.wait_for(CLEAR_SCREEN_LEFT + "(.|\n)*episode 1 aborted; the robot holds")
+    terminal.wait_for(SCREEN_LEFT + "(.|\n)*episode 1 aborted; the robot holds")
     assert terminal.exit_code() == 0
     assert supervisor.state.outcome == EpisodeState.OUTCOME_ABORTED
     assert terminal.restored()
@@ -99,7 +109,7 @@ def test_a_signal_aborts_the_episode_and_restores_the_terminal(supervisor, termi
 def test_end_of_file_aborts_the_episode(supervisor, start_process):
     """The other end closes: a broken SSH connection."""
     master, slave = pty.openpty()
-    labeler = start_process("keyboard_labeler", stdin=slave, stdout=slave, stderr=slave)
+    labeler = start_process(KEYBOARD_LABELER, stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
     labeler.read_from(master)
     labeler.wait_for("IDLE")
@@ -113,7 +123,7 @@ def test_end_of_file_aborts_the_episode(supervisor, start_process):
 
 
 def test_without_a_terminal(start_process):
-    labeler = start_process("keyboard_labeler", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    labeler = start_process(KEYBOARD_LABELER, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     error = labeler.process.communicate(timeout=15.0)[1].decode()
     assert labeler.process.returncode == 1
     assert error.startswith("error: keyboard_labeler: expected a terminal")

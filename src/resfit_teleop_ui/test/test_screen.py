@@ -1,8 +1,7 @@
 from dataclasses import replace
 
-from resfit_teleop_ui.screen import ScreenState, render
-
 from resfit_interfaces.msg import EpisodeState, LearnerStatus, SafetyStatus
+from resfit_teleop_ui.screen import ScreenState, render
 
 RUNNING = ScreenState(
     supervisor_available=True,
@@ -83,4 +82,5 @@ def test_what_is_missing_or_old_is_not_shown_as_present():
 def test_lines_fit_and_hold_no_control_characters():
     lines = render(replace(RUNNING, message="\x1b[2J" + "x" * 200), 40)
     assert max(map(len, lines)) <= 40
+    assert "".join(lines).count("x") == 200
     assert all(line.isprintable() for line in lines)

@@ -1,4 +1,4 @@
-"""Record demonstrations: python -m resfit_rl.demonstrations --task square --out FOLDER."""
+"""Record demonstrations: python -m resfit_rl.demonstrations --task square."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from resfit_rl.base_policies.interface import BasePolicyError
@@ -27,15 +28,21 @@ def main(arguments: list[str] | None = None) -> int:
         description="Write successful episodes of the scripted expert to a LeRobotDataset.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--task", required=True, help="can or square")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the data set")
+    parser.add_argument("--task", default="square", help="can or square")
+    parser.add_argument("--out", type=Path, help="folder of the data set (None: data/demos/TASK)")
     parser.add_argument("--episodes", type=_positive, default=50, help="successful episodes")
     parser.add_argument("--seed", type=int, default=1000, help="of the first episode")
     parser.add_argument("--workers", type=_positive, default=2, help="processes that record")
     parser.add_argument(
         "--image-size", type=_positive, nargs=2, default=(84, 84), metavar=("HEIGHT", "WIDTH")
     )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="a data set of the task that is there already is enough, whatever its size and seed",
+    )
     options = parser.parse_args(arguments)
+    options.out = options.out or Path("data/demos") / options.task
     try:
         return _run(options)
     except (BasePolicyError, DemonstrationsError, UnknownTaskError) as error:
@@ -57,8 +64,11 @@ def _run(options: argparse.Namespace) -> int:
         episodes=options.episodes,
     )
     if options.out.exists():
-        read_identity(options.out).require(identity, options.out)
-        print(f"{options.out}: complete, {options.episodes} episodes", flush=True)
+        found = read_identity(options.out)
+        if options.keep:
+            identity = replace(identity, seed=found.seed, episodes=found.episodes)
+        found.require(identity, options.out)
+        print(f"{options.out}: complete, {found.episodes} episodes", flush=True)
         return 0
     recorded = record(task.name, identity.image_size, options.seed, options.workers)
     try:

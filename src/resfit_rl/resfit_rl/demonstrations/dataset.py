@@ -26,7 +26,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 _IDENTITY = Path("meta", "resfit.json")
 
 
-class DemonstrationsError(Exception):
+class DemonstrationsError(ValueError):
     """Demonstrations are missing or bad; names the thing, the expected and the found."""
 
 

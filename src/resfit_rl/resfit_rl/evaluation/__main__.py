@@ -24,9 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
         description="Run a base policy in simulation and report its success.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--task", required=True, help="can, square or a robosuite environment")
+    parser.add_argument("--task", default="square", help="can, square or a robosuite environment")
     parser.add_argument("--policy", choices=("scripted", "act"), default="scripted")
-    parser.add_argument("--path", type=Path, help="folder of an act policy")
+    parser.add_argument("--path", type=Path, help="of an act policy (None: models/act_TASK)")
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the first episode")
     parser.add_argument(
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.episodes < 1:
         parser.error(f"--episodes: expected 1 or more, found {options.episodes}")
     if options.policy == "act" and options.path is None:
-        parser.error("--path: expected the folder of the act policy, found none")
+        options.path = Path("models") / f"act_{options.task}"
     try:
         return _run(options)
     except (BasePolicyError, SimulationError, UnknownTaskError, ValueError) as error:

@@ -29,7 +29,7 @@ def relabelled_demonstrations(
     Args:
         image_size: (height, width), pixels.
         base_policy, base_policy_path: as load_base_policy takes them.
-        schedule: that of the acting policy; see ChunkSchedule.
+        schedule: as the acting policy is given it; see ChunkSchedule.fitting.
         cache_dir: where base actions are kept; see offline_episodes.
 
     Raises:
@@ -37,6 +37,7 @@ def relabelled_demonstrations(
             is another task's; names it.
     """
     policy = load_base_policy(base_policy, task, base_policy_path, device)
+    schedule = ChunkSchedule.fitting(policy.chunk_size, schedule.replan_interval, schedule.lead)
     return offline_episodes(
         load_demonstrations(root, task, image_size),
         policy,

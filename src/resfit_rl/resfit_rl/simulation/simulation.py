@@ -125,6 +125,10 @@ class Simulation:
         self._objects |= {f: self._model.body(f).id for f in _FIXTURES if f in bodies}
         self._robot_parts = self._parts_of_robots()
 
+    def field_of_view(self, camera: str) -> float:
+        """Vertical, degrees."""
+        return float(self._model.camera(camera).fovy[0])
+
     def reset(self, seed: int) -> Frame:
         """A new start: the same seed gives the same frame bit for bit, whatever ran before.
 

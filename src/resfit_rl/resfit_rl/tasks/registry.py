@@ -7,6 +7,8 @@ from resfit_rl.tasks.task import JointTerm, PoseTerm, Task, UnknownTaskError
 _SIMULATOR = "robosuite-1.5.2"
 _POSE_ACTIONS = ("x", "y", "z", "roll", "pitch", "yaw")
 _GENERIC_MAX_STEPS = 500
+# The tool points down, half-way between the turns about the vertical that the wrist can make.
+_TOOL_DOWN = (0.5**0.5, 0.5**0.5, 0.0, 0.0)
 # Tools without fingers, so without gripper joints and gripper action.
 _FINGERLESS = ("Wipe", "TwoArmPegInHole")
 
@@ -18,7 +20,7 @@ def _pandas(
     ends = ("right",) if arms == 1 else tuple(f"robot{i}_right" for i in range(arms))
     layout: list[PoseTerm | JointTerm] = []
     for arm, end in enumerate(ends):
-        layout.append(PoseTerm(end))
+        layout.append(PoseTerm(end, _TOOL_DOWN))
         if fingers:
             layout.append(JointTerm(tuple(f"gripper{arm}_right_finger_joint{j}" for j in (1, 2))))
     one_arm = (*_POSE_ACTIONS, "gripper") if fingers else _POSE_ACTIONS

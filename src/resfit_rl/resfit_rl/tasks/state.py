@@ -24,7 +24,7 @@ def assemble_state(
     Args:
         joint_positions: rad or m, by joint name; more than needed is fine.
         end_effectors: name -> (7,), position in m and quaternion x, y, z, w. The quaternion is
-            brought to w >= 0, since q and -q are one rotation.
+            brought to the side of the term's reference, since q and -q are one rotation.
 
     Raises:
         StateError: a missing joint or end effector, NaN or infinity.
@@ -43,7 +43,7 @@ def assemble_state(
                     f"state: end effector {term.end_effector}: expected 7 finite values, "
                     f"found {pose.tolist()}"
                 )
-            if pose[6] < 0:
+            if pose[3:] @ np.array(term.reference) < 0:
                 pose = np.concatenate([pose[:3], -pose[3:]])
             parts += pose.tolist()
         else:

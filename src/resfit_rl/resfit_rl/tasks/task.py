@@ -17,9 +17,17 @@ class UnknownTaskError(ValueError):
 
 @dataclass(frozen=True)
 class PoseTerm:
-    """7 numbers of the state: pose of an end effector, m and quaternion x, y, z, w."""
+    """7 numbers of the state: pose of an end effector, m and quaternion x, y, z, w.
 
-    end_effector: str  # topic end_effectors/<end_effector>/pose
+    Attributes:
+        end_effector: of topic end_effectors/<end_effector>/pose.
+        reference: quaternion x, y, z, w of an orientation amid those that the task has. Of q and
+            -q, one rotation, the state holds the one nearer to it, so that it is continuous up to
+            half a turn from there.
+    """
+
+    end_effector: str
+    reference: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
 
     @property
     def size(self) -> int:
