@@ -1,7 +1,8 @@
 """Pictures of the running graph for the README: python docs/make_pictures.py TASK [--graph].
 
-Writes docs/cameras_TASK.png from one observation on the image topics and, with --graph, docs/graph.dot
-from what the graph's nodes publish and subscribe (dot -Tpng docs/graph.dot -o docs/graph.png).
+Writes docs/cameras_TASK.png from one observation on the image topics and, with --graph,
+docs/graph.dot from what the nodes publish and subscribe; Graphviz draws it:
+dot -Tpng docs/graph.dot -o docs/graph.png
 """
 
 import argparse
@@ -12,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from PIL import Image as Picture
-from resfit_rl.tasks import get_task
 from sensor_msgs.msg import Image
 
+from resfit_rl.tasks import get_task
 from resfit_ros import qos
 from resfit_ros.conversions import image_to_array
 

@@ -74,7 +74,7 @@ if [ -z "$ros_setup" ] && ! fresh cmake_paths "$wanted"; then
 fi
 
 # 5. The workspace.
-sources=$(for d in src launch config; do [ -d "$d" ] && find "$d" -type f -not -name "*.pyc" -not -path "*/test/*" -print0; done | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
+sources=$(for d in src launch config models; do [ -d "$d" ] && find "$d" -type f -not -name "*.pyc" -not -path "*/test/*" -print0; done | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
 if ! fresh workspace "$sources" || [ ! -f install/setup.bash ]; then
   say "building the workspace (colcon) ..."
   # shellcheck disable=SC1090

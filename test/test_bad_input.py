@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from resfit_rl.episode_store import EpisodeStore
-from resfit_rl.learning import latest_checkpoint
+from resfit_rl.learning.checkpoint import checkpoint_files
 
 
 def _refused(launch_sim, expected: str, *arguments: str) -> None:
@@ -45,8 +45,7 @@ def test_truncated_checkpoint_and_checkpoint_of_another_configuration(
     ]
     graph = launch_sim(*arguments, "episodes:=1")
     assert graph.process.wait(180) == 0, graph.log[-4000:]
-    checkpoint = latest_checkpoint(run_dir)
-    assert checkpoint is not None
+    checkpoint = checkpoint_files(run_dir / "checkpoints")[-1]
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     graph = launch_sim(*arguments)
     graph.wait_for(rf"\[learner-\d+\].*{checkpoint.name}", 90)

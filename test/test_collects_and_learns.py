@@ -5,7 +5,7 @@ import re
 import pytest
 
 from resfit_rl.episode_store import EpisodeStore
-from resfit_rl.learning import latest_checkpoint
+from resfit_rl.learning.checkpoint import checkpoint_files
 
 EPISODES = 5
 
@@ -46,4 +46,4 @@ def test_five_episodes(launch_sim, tmp_path, quick_agent, task, base):
     assert max(e.policy_version.max() for e in episodes) >= 1
     if base == "scripted":
         assert any(e.outcome == "success" and e.reward == 1.0 and e.done for e in episodes)
-    assert latest_checkpoint(run_dir) is not None
+    assert checkpoint_files(run_dir / "checkpoints")

@@ -14,8 +14,8 @@ setup(
     ],
     entry_points={
         "console_scripts": [
-            "learner = resfit_learner.learner:main",
-            "episode_recorder = resfit_learner.episode_recorder:main",
+            "learner = resfit_learner.executables:learner",
+            "episode_recorder = resfit_learner.executables:episode_recorder",
         ]
     },
     zip_safe=True,

@@ -12,6 +12,6 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/resfit_policy"]),
         ("share/resfit_policy", ["package.xml"]),
     ],
-    entry_points={"console_scripts": ["policy = resfit_policy.policy:main"]},
+    entry_points={"console_scripts": ["policy = resfit_policy.executables:policy"]},
     zip_safe=True,
 )

@@ -14,8 +14,8 @@ setup(
     ],
     entry_points={
         "console_scripts": [
-            "episode_supervisor = resfit_safety.episode_supervisor:main",
-            "safety_monitor = resfit_safety.safety_monitor:main",
+            "episode_supervisor = resfit_safety.executables:episode_supervisor",
+            "safety_monitor = resfit_safety.executables:safety_monitor",
         ]
     },
     zip_safe=True,

@@ -12,6 +12,6 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/resfit_sim_bridge"]),
         ("share/resfit_sim_bridge", ["package.xml"]),
     ],
-    entry_points={"console_scripts": ["sim_bridge = resfit_sim_bridge.sim_bridge:main"]},
+    entry_points={"console_scripts": ["sim_bridge = resfit_sim_bridge.executables:sim_bridge"]},
     zip_safe=True,
 )

@@ -14,8 +14,8 @@ setup(
     ],
     entry_points={
         "console_scripts": [
-            "auto_labeler = resfit_teleop_ui.auto_labeler:main",
-            "keyboard_labeler = resfit_teleop_ui.keyboard_labeler:main",
+            "auto_labeler = resfit_teleop_ui.executables:auto_labeler",
+            "keyboard_labeler = resfit_teleop_ui.executables:keyboard_labeler",
         ]
     },
     zip_safe=True,

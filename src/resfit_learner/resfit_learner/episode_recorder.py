@@ -8,6 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+
+from resfit_interfaces.msg import (
+    ActionCommand,
+    EpisodeState,
+    EpisodeStored,
+    ExecutedAction,
+    NodeHeartbeat,
+)
 from resfit_rl.base_policies import BasePolicyError, base_policy_identity
 from resfit_rl.episode_store import (
     Episode,
@@ -20,20 +28,12 @@ from resfit_rl.episode_store import (
 )
 from resfit_rl.observation import Observation
 from resfit_rl.tasks import get_task
+from resfit_ros import qos
 from resfit_ros.conversions import diagnostics, stamp_to_ns
 from resfit_ros.heartbeat import Heartbeat
 from resfit_ros.observation import ObservationSynchroniser
 from resfit_ros.parameters import ConfigurationError, declare
 from resfit_ros.run import run_node
-
-from resfit_interfaces.msg import (
-    ActionCommand,
-    EpisodeState,
-    EpisodeStored,
-    ExecutedAction,
-    NodeHeartbeat,
-)
-from resfit_ros import qos
 
 OUTCOMES: dict[int, Outcome] = {
     EpisodeState.OUTCOME_SUCCESS: "success",

@@ -17,20 +17,20 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from resfit_interfaces.msg import EpisodeStored, LearnerStatus, NodeHeartbeat, PolicyWeights
 from resfit_rl.agent import DivergedError, load_agent_config
 from resfit_rl.base_policies import BasePolicyError, base_policy_identity
 from resfit_rl.control import ChunkSchedule
 from resfit_rl.episode_store import Episode, claim_role, open_run
 from resfit_rl.learning import CheckpointError, Learner, LearningLoop, Publication
 from resfit_rl.tasks import get_task
+from resfit_ros import qos
 from resfit_ros.conversions import diagnostics
 from resfit_ros.heartbeat import Heartbeat
 from resfit_ros.parameters import ConfigurationError, declare
 from resfit_ros.run import ExitRequest, run_node
-from std_srvs.srv import Trigger
-
-from resfit_interfaces.msg import EpisodeStored, LearnerStatus, NodeHeartbeat, PolicyWeights
-from resfit_ros import qos
 
 BURST = 0.25  # s of updates between looks at what else is to be done
 RETRY_PERIOD = 2.0  # s
@@ -328,11 +328,11 @@ class LearnerNode(Node):
     def _wait_for_demonstrations(self, deadline: float) -> None:
         """Until the data set is there (it appears whole) or the deadline, s of the steady clock."""
         waiting = False
+        status = _loading_status(f"waiting for {self._demonstrations}")
         while not Path(self._demonstrations).exists() and time.monotonic() < deadline:
             if not waiting:
                 self.get_logger().info(f"waiting for demonstrations at {self._demonstrations}")
                 waiting = True
-                status = _loading_status(f"waiting for {self._demonstrations}")
                 self._posted.put(lambda: self._publish_status(status))
             if self._stop.wait(0.5):
                 raise _Stopped

@@ -5,9 +5,6 @@ import subprocess
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
-from resfit_rl.episode_store import EpisodeStore
-from resfit_rl.tasks import get_task
-from resfit_ros.conversions import array_to_image, array_to_pose, ns_to_stamp
 from sensor_msgs.msg import Image, JointState
 
 from resfit_interfaces.msg import (
@@ -17,7 +14,10 @@ from resfit_interfaces.msg import (
     ExecutedAction,
     NodeHeartbeat,
 )
+from resfit_rl.episode_store import EpisodeStore
+from resfit_rl.tasks import get_task
 from resfit_ros import qos
+from resfit_ros.conversions import array_to_image, array_to_pose, ns_to_stamp
 
 TASK = get_task("square")
 SIZE = (24, 32)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import rclpy
 import yaml
+from std_srvs.srv import Trigger
+
+from resfit_interfaces.msg import EpisodeStored, LearnerStatus, NodeHeartbeat, PolicyWeights
 from resfit_rl.agent import load_agent_config, load_policy
 from resfit_rl.episode_store import Episode, EpisodeStore
 from resfit_rl.learning import Learner
 from resfit_rl.tasks import get_task
-from std_srvs.srv import Trigger
-
-from resfit_interfaces.msg import EpisodeStored, LearnerStatus, NodeHeartbeat, PolicyWeights
 from resfit_ros import qos
 
 TASK = get_task("square")

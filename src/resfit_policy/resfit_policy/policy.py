@@ -11,6 +11,17 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+
+from resfit_interfaces.msg import (
+    ActionCommand,
+    EpisodeState,
+    ExecutedAction,
+    NodeHeartbeat,
+    PolicyWeights,
+)
+from resfit_policy.latency import milliseconds
+from resfit_policy.steps import Step, StepTracker
+from resfit_policy.weights import Announcement, blank_observation, load_announced
 from resfit_rl.agent import (
     Normaliser,
     PolicyFileError,
@@ -25,22 +36,11 @@ from resfit_rl.episode_store import open_run
 from resfit_rl.learning.publication import newest_publication
 from resfit_rl.observation import Observation
 from resfit_rl.tasks import get_task
+from resfit_ros import conversions, qos
 from resfit_ros.heartbeat import Heartbeat
 from resfit_ros.observation import ObservationSynchroniser
 from resfit_ros.parameters import ConfigurationError, declare
 from resfit_ros.run import run_node
-
-from resfit_interfaces.msg import (
-    ActionCommand,
-    EpisodeState,
-    ExecutedAction,
-    NodeHeartbeat,
-    PolicyWeights,
-)
-from resfit_policy.latency import milliseconds
-from resfit_policy.steps import Step, StepTracker
-from resfit_policy.weights import Announcement, blank_observation, load_announced
-from resfit_ros import conversions, qos
 
 # In lockstep a chunk is waited for in slices, so that heartbeat and messages go on meanwhile.
 WAIT_SLICE = 0.02  # s

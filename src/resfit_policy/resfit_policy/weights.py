@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from resfit_rl.agent import AgentSpec, PolicyFileError, ResidualPolicy, load_policy
 from resfit_rl.observation import Observation
 from resfit_rl.tasks import Task

@@ -16,15 +16,6 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
-from resfit_policy.policy import Policy
-from resfit_rl.agent import Normaliser, ResidualPolicy, load_agent_config, load_policy, save_policy
-from resfit_rl.base_policies import load_base_policy
-from resfit_rl.base_policies.act import ACTSize, NormalisedACT, save_act
-from resfit_rl.control import ChunkSchedule
-from resfit_rl.control.residual_action import noise_generator, residual_action
-from resfit_rl.observation import Observation
-from resfit_rl.replay import offline_episodes
-from resfit_rl.tasks import assemble_state, get_task
 from sensor_msgs.msg import Image, JointState
 
 from resfit_interfaces.msg import (
@@ -34,6 +25,15 @@ from resfit_interfaces.msg import (
     NodeHeartbeat,
     PolicyWeights,
 )
+from resfit_policy.policy import Policy
+from resfit_rl.agent import Normaliser, ResidualPolicy, load_agent_config, load_policy, save_policy
+from resfit_rl.base_policies import load_base_policy
+from resfit_rl.base_policies.act import ACTSize, NormalisedACT, save_act
+from resfit_rl.control import ChunkSchedule
+from resfit_rl.control.residual_action import noise_generator, residual_action
+from resfit_rl.observation import Observation
+from resfit_rl.replay import offline_episodes
+from resfit_rl.tasks import assemble_state, get_task
 from resfit_ros import conversions as c
 from resfit_ros import qos
 

@@ -1,6 +1,7 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+
 from resfit_policy.steps import RECENT, StepTracker
 from resfit_rl.observation import Observation
 

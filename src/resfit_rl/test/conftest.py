@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from resfit_rl.episode_store.episode import Episode
 
 

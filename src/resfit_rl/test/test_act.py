@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+
 from resfit_rl.base_policies import BasePolicyError, base_policy_identity, load_base_policy
 from resfit_rl.base_policies.act import ACTSize, NormalisedACT, save_act
 from resfit_rl.observation import Observation

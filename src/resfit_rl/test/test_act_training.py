@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from resfit_rl.base_policies import load_base_policy
 from resfit_rl.base_policies.act import save_act
 from resfit_rl.base_policies.train_act import ACTTraining, ChunkDataset, Trainer

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from resfit_rl.agent import load_agent_config
 
 AGENTS = Path(__file__).parents[3] / "config" / "agents"

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+
 from resfit_rl.base_policies import BasePolicyError, base_policy_identity, load_base_policy
 from resfit_rl.tasks import get_task
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
 from resfit_rl.base_policies import BasePolicyError
 from resfit_rl.control import ChunkedBase, ChunkSchedule, LateChunkError
 from resfit_rl.observation import Observation

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from resfit_rl.agent import Normaliser, ResidualPolicy, combine, load_agent_config
 from resfit_rl.control.residual_action import noise_generator, residual_action
 from resfit_rl.observation import Observation

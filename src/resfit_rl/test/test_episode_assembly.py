@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from resfit_rl.episode_store import Episode, EpisodeAssembler, IncompleteEpisodeError
 from resfit_rl.observation import Observation
 from resfit_rl.tasks import get_task

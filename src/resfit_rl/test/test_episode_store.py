@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+
 from resfit_rl.episode_store import (
     CorruptEpisodeError,
     EpisodeStore,

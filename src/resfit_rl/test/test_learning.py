@@ -10,6 +10,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+
 from resfit_rl.agent import AgentConfig, DivergedError, load_policy
 from resfit_rl.episode_store import EpisodeStore
 from resfit_rl.learning import CheckpointError, Learner, LearningLoop

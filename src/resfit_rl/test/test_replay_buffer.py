@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from resfit_rl.agent import AgentSpec
 from resfit_rl.episode_store.episode import Episode
 from resfit_rl.replay import ReplayBuffer

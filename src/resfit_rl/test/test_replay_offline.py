@@ -2,6 +2,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
 from resfit_rl.control import ChunkSchedule
 from resfit_rl.replay import offline_episodes
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from resfit_rl.base_policies import BasePolicyError, base_policy_identity, load_base_policy
 from resfit_rl.observation import Observation
 from resfit_rl.tasks import get_task

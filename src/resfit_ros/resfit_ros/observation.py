@@ -10,11 +10,11 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from resfit_rl.observation import Observation
-from resfit_rl.tasks import PoseTerm, StateError, Task, assemble_state
 from sensor_msgs.msg import Image, JointState
 
 from resfit_interfaces.msg import PrivilegedState
+from resfit_rl.observation import Observation
+from resfit_rl.tasks import PoseTerm, StateError, Task, assemble_state
 from resfit_ros import qos
 from resfit_ros.conversions import (
     NANOSECONDS,

@@ -10,7 +10,6 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-
 # Unlike 1, which asks the user to mend something, worth a new start (EX_SOFTWARE of sysexits.h).
 CRASHED = 70
 
@@ -32,8 +31,15 @@ def run_node(factory: Callable[[], Node]) -> int:
     """
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
 
+    stopping = False
+
     def stop(number: int, frame: object) -> None:
-        raise ExitRequest(0)
+        nonlocal stopping
+        stopping = True
+        # In the middle of a callback an exception could surface inside rclpy's C++ code, which
+        # turns it into another one; while the node is built nobody looks at the flag.
+        if executor is None:
+            raise ExitRequest(0)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
@@ -44,7 +50,7 @@ def run_node(factory: Callable[[], Node]) -> int:
         node = factory()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while rclpy.ok():
+        while rclpy.ok() and not stopping:
             # A bounded wait lets Python run its signal handlers.
             executor.spin_once(timeout_sec=0.1)
     except ExitRequest as request:

@@ -8,7 +8,12 @@ from geometry_msgs.msg import PoseStamped
 from hypothesis import given
 from hypothesis import strategies as st
 from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import Image, JointState
+
+from resfit_interfaces.msg import PrivilegedState
 from resfit_rl.tasks import get_task
+from resfit_ros import conversions as c
+from resfit_ros import qos
 from resfit_ros.observation import (
     CAPACITY,
     ClockJumpError,
@@ -16,11 +21,6 @@ from resfit_ros.observation import (
     ObservationSynchroniser,
     StampMatcher,
 )
-from sensor_msgs.msg import Image, JointState
-
-from resfit_interfaces.msg import PrivilegedState
-from resfit_ros import conversions as c
-from resfit_ros import qos
 
 SOURCES = ("camera", "joints", "pose")
 

@@ -25,7 +25,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def load_dataclass(path: Path | str, kind: type[T]) -> T:
+def load_dataclass[T](path: Path | str, kind: type[T]) -> T:
     """Read `path`, a YAML mapping with exactly the fields of the dataclass `kind`.
 
     Raises:
@@ -44,7 +44,7 @@ def load_dataclass(path: Path | str, kind: type[T]) -> T:
     return dataclass_from_mapping(raw, kind, str(path))
 
 
-def dataclass_from_mapping(raw: dict[Any, Any], kind: type[T], where: str) -> T:
+def dataclass_from_mapping[T](raw: dict[Any, Any], kind: type[T], where: str) -> T:
     """`kind` from its fields' values; `where` names their origin in the ValueError."""
     types = get_type_hints(kind)
     unknown = sorted(str(key) for key in raw if key not in types)
