@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from PIL import Image as Picture
+from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from resfit_rl.tasks import get_task
@@ -24,13 +25,13 @@ HERE = Path(__file__).parent
 LEFT_OUT = ("/parameter_events", "/rosout", "/clock", "/heartbeat", "/diagnostics")
 
 
-def spin(node: rclpy.node.Node, seconds: float) -> None:
+def spin(node: Node, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         rclpy.spin_once(node, timeout_sec=0.1)
 
 
-def cameras(node: rclpy.node.Node, task: str) -> None:
+def cameras(node: Node, task: str) -> None:
     names = get_task(task).cameras
     newest: dict[str, Image] = {}
     for name in names:
@@ -46,7 +47,7 @@ def cameras(node: rclpy.node.Node, task: str) -> None:
     picture.save(HERE / f"cameras_{task}.png")
 
 
-def graph(node: rclpy.node.Node) -> None:
+def graph(node: Node) -> None:
     spin(node, 3.0)
     lines = ["digraph resfit {", "rankdir=LR; fontname=sans; nodesep=0.15; ranksep=0.9;"]
     own = node.get_name()
