@@ -81,6 +81,5 @@ def test_command_refuses(capsys):
     assert "found 'cup'" in capsys.readouterr().err
     assert main(["--task", "Lift"]) == 1
     assert "found 'Lift'" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["--task", "can", "--policy", "act"])
-    assert "--path" in capsys.readouterr().err
+    assert main(["--task", "can", "--policy", "act", "--path", "absent"]) == 1
+    assert "absent/config.json" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -207,10 +206,13 @@ class Trainer:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; exit code."""
     from resfit_rl.demonstrations import DemonstrationsError, load_demonstrations
+    from resfit_rl.demonstrations.dataset import read_identity
 
     parser = argparse.ArgumentParser(prog="train-base", description=__doc__)
     parser.add_argument("--task", default="square", help="default: square")
-    parser.add_argument("--demos", help="LeRobotDataset folder (default: data/demos/TASK)")
+    parser.add_argument(
+        "--demos", nargs="+", help="LeRobotDataset folders (default: data/demos/TASK)"
+    )
     parser.add_argument("--out", help="checkpoint folder (default: models/act_TASK)")
     parser.add_argument("--config", default="config/base_policies/act_small.yaml")
     parser.add_argument("--steps", type=int, help="in place of the configuration's")
@@ -226,8 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_dataclass(chosen.config, ACTTraining)
         if chosen.steps is not None:
             config = replace(config, steps=chosen.steps)
-        demos = Path(chosen.demos or f"data/demos/{task.name}")
-        demonstrations = load_demonstrations(demos, task, (84, 84))
+        folders = [Path(folder) for folder in chosen.demos or [f"data/demos/{task.name}"]]
+        demonstrations = [d for folder in folders for d in load_demonstrations(folder, task)]
         out = Path(chosen.out or f"models/act_{task.name}")
         trainer = Trainer(config, task, demonstrations, seed=chosen.seed, device=chosen.device)
         progress = Path("runs/train_base") / f"{out.name}.pt"
@@ -245,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _train(trainer, progress)
     made: dict[str, Any] = {
         "command": " ".join(["./resfit train-base", *(arguments or sys.argv[1:])]),
-        "demonstrations": json.loads((demos / "meta" / "resfit.json").read_text()),
+        "demonstrations": [asdict(read_identity(folder)) for folder in folders],
         "steps": trainer.step,
         "training": asdict(config),
     }
