@@ -97,10 +97,10 @@ def generate_launch_description():
             "recording (replayed).",
         ),
         DeclareLaunchArgument(
-            "replan_interval", default_value="10", description="Steps from one chunk to the next."
+            "replan_interval", default_value="3", description="Steps from one chunk to the next."
         ),
         DeclareLaunchArgument(
-            "lead", default_value="5", description="Steps a chunk is predicted ahead of its use."
+            "lead", default_value="2", description="Steps a chunk is predicted ahead of its use."
         ),
         DeclareLaunchArgument(
             "agent_config",

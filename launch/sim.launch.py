@@ -20,6 +20,7 @@ from launch.substitutions import (
 )
 from launch_ros.actions import Node, PushRosNamespace
 from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import ExecutableInPackage
 
 from launch import LaunchDescription
 
@@ -114,8 +115,8 @@ def generate_launch_description():
     path = LaunchConfiguration("demonstrations")
     recording = ExecuteProcess(
         cmd=[
-            *("python3", "-m", "resfit_rl.demonstrations", "--keep"),
-            *("--task", LaunchConfiguration("task"), "--out", path),
+            ExecutableInPackage("record_demonstrations", "resfit_learner"),
+            *("--keep", "--task", LaunchConfiguration("task"), "--out", path),
             *("--episodes", LaunchConfiguration("make_demonstrations")),
             *("--image-size", LaunchConfiguration("image_height")),
             LaunchConfiguration("image_width"),

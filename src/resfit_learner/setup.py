@@ -16,6 +16,7 @@ setup(
         "console_scripts": [
             "learner = resfit_learner.executables:learner",
             "episode_recorder = resfit_learner.executables:episode_recorder",
+            "record_demonstrations = resfit_learner.executables:record_demonstrations",
         ]
     },
     zip_safe=True,

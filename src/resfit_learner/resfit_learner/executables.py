@@ -9,3 +9,7 @@ def learner() -> int:
 
 def episode_recorder() -> int:
     return start("resfit_learner.episode_recorder")
+
+
+def record_demonstrations() -> int:
+    return start("resfit_rl.demonstrations.__main__")

@@ -11,6 +11,11 @@ def start(module: str) -> int:
     A SIGINT or SIGTERM during the import ends the process with exit code 0: there is nothing to
     clean up yet, and a traceback out of some library would hide what the user needs to read.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))
-    return int(importlib.import_module(module).main())
+    before = {
+        number: signal.signal(number, lambda *_: os._exit(0))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    main = importlib.import_module(module).main
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return int(main())

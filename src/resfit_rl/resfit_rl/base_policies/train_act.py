@@ -266,7 +266,7 @@ def _evaluate(task: Task, checkpoint: Path, episodes: int, device: str) -> dict[
     from resfit_rl.simulation import RenderOptions, Simulation
 
     policy = load_act(checkpoint, task, device)
-    schedule = ChunkSchedule(replan_interval=10, lead=5)
+    schedule = ChunkSchedule(replan_interval=3, lead=2)
     simulation = Simulation(task, rendering=RenderOptions())
     successes = 0
     for seed in range(episodes):

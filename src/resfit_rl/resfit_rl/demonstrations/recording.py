@@ -51,6 +51,9 @@ def record(
             "recording: expected worker processes to live, found one dead (its output is above)"
         ) from None
     finally:
+        # Nobody waits for what they are at, and an episode takes seconds.
+        for process in multiprocessing.active_children():
+            process.terminate()
         pool.shutdown(cancel_futures=True)
 
 

@@ -30,10 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the first episode")
     parser.add_argument(
-        "--replan-interval", type=int, default=10, help="steps from chunk to chunk; scripted: 1"
+        "--replan-interval", type=int, default=3, help="steps from chunk to chunk; scripted: 1"
     )
     parser.add_argument(
-        "--lead", type=int, default=5, help="steps that a chunk is predicted ahead; scripted: 0"
+        "--lead", type=int, default=2, help="steps that a chunk is predicted ahead; scripted: 0"
     )
     parser.add_argument("--device", default="cpu", help="of an act policy: cpu or cuda")
     options = parser.parse_args(arguments)
