@@ -51,6 +51,7 @@ def node(package, executable, *sources, **options):
         respawn=LaunchConfiguration("respawn"),
         respawn_delay=2.0,
         # The learner ends its burst and saves a checkpoint before it goes.
+        sigterm_timeout="15",
         sigkill_timeout="20",
         **options,
     )

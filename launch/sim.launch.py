@@ -109,6 +109,7 @@ def generate_launch_description():
         output="screen",
         respawn=LaunchConfiguration("respawn"),
         respawn_delay=2.0,
+        sigterm_timeout="15",
         sigkill_timeout="20",
         condition=IfCondition(EqualsSubstitution(LaunchConfiguration("driver"), "sim")),
     )
