@@ -179,7 +179,7 @@ class Policy(Node):
 
         self._heartbeat = Heartbeat(self, "policy")
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
-        self._publisher = self.create_publisher(ActionCommand, "action_command", qos.COMMAND)
+        self._publisher = self.create_publisher(ActionCommand, "action_command", qos.EVENT)
         # Before the sensors: what comes at the same moment is then handled in this order.
         self.create_subscription(EpisodeState, "episode_state", self._on_episode_state, qos.LATCHED)
         ObservationSynchroniser(

@@ -12,13 +12,14 @@ def _profile(depth: int, durability: DurabilityPolicy) -> QoSProfile:
     )
 
 
-# Lockstep simulation must lose nothing, and 21 kB images are cheap to repeat: reliable. A late
-# joiner must not act on an old picture: volatile.
-SENSOR = _profile(5, DurabilityPolicy.VOLATILE)
-# Only the newest command may ever be executed: depth 1.
+# Lockstep simulation must lose nothing: reliable, and deep enough (5 s at 20 Hz, 2 MB a camera at
+# 84x84) that a recorder on a busy machine can fall behind the robot without a hole in an episode.
+# A late joiner must not act on an old picture: volatile.
+SENSOR = _profile(100, DurabilityPolicy.VOLATILE)
+# The driver's side: only the newest command may ever be executed, depth 1.
 COMMAND = _profile(1, DurabilityPolicy.VOLATILE)
-# What was executed is training data: a burst must not push one out.
-EVENT = _profile(20, DurabilityPolicy.VOLATILE)
+# What was asked for and what was executed is training data: as deep as the observations.
+EVENT = _profile(100, DurabilityPolicy.VOLATILE)
 # State that a restarted node must learn at once.
 LATCHED = _profile(1, DurabilityPolicy.TRANSIENT_LOCAL)
 HEARTBEAT = _profile(20, DurabilityPolicy.VOLATILE)

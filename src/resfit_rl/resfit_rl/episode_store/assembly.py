@@ -15,8 +15,9 @@ from resfit_rl.observation import Observation
 if TYPE_CHECKING:
     from resfit_rl.tasks import Task
 
-# Observations come before the messages that say which step they belong to, by a few at most.
-RECENT_OBSERVATIONS = 32
+# Observations come before the messages that say which step they belong to: by a few, or by as many
+# as wait for a recorder that fell behind.
+RECENT_OBSERVATIONS = 100
 
 
 class IncompleteEpisodeError(Exception):
