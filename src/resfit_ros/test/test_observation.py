@@ -187,7 +187,7 @@ class Graph:
                     names=["nut"], poses=[c.array_to_pose([1, 2, 3, 0, 0, 0, 1])]
                 )
             else:
-                message = PoseStamped(pose=c.array_to_pose([0.1, 0.2, 0.3, 0, 0, 0, -1]))
+                message = PoseStamped(pose=c.array_to_pose([0.1, 0.2, 0.3, -1, 0, 0, 0]))
             message.header.stamp = c.ns_to_stamp(stamp)
             publisher.publish(message)
 
@@ -217,7 +217,7 @@ def test_observations_from_messages(graph):
     assert stamp == 7 and set(observation.images) == set(graph.task.cameras)
     assert (observation.images["agentview"] == 7).all()
     np.testing.assert_allclose(
-        observation.state, [0.1, 0.2, 0.3, 0, 0, 0, 1, 0.04, -0.04], atol=1e-6
+        observation.state, [0.1, 0.2, 0.3, 1, 0, 0, 0, 0.04, -0.04], atol=1e-6
     )
     np.testing.assert_array_equal(observation.privileged["nut"], [1, 2, 3, 0, 0, 0, 1])
     graph.send(7)
