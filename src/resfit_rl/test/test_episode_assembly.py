@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resfit_rl.episode_store import Episode, EpisodeAssembler, IncompleteEpisodeError
+from resfit_rl.episode_store.assembly import RECENT_OBSERVATIONS
 from resfit_rl.observation import Observation
 from resfit_rl.tasks import get_task
 
@@ -241,4 +242,4 @@ def test_memory_is_bounded_between_episodes(assembler):
     for k in range(1000):
         assembler.observation(START + k, observation(k))
         assembler.executed(0, k, START + k, applied(k), True)
-    assert len(assembler._recent) == 32 and not assembler._traces
+    assert len(assembler._recent) == RECENT_OBSERVATIONS and not assembler._traces
