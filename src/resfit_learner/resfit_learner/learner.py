@@ -301,6 +301,7 @@ class LearnerNode(Node):
                 self._schedule,
                 self._run_dir / "base_actions",
                 self._device,
+                self._config.offline_episodes,
                 self._on_progress,
             )
         learner = Learner(

@@ -24,19 +24,23 @@ from resfit_rl.agent import (
     save_policy,
 )
 from resfit_rl.agent.augmentation import random_shift
+from resfit_rl.agent.draws import draw
+from resfit_rl.episode_store import Episode
+from resfit_rl.replay import ReplayBuffer
 
 SPEC = AgentSpec(
     {"front": (16, 20), "wrist": (18, 16)}, 3, 2,
     np.array([-1, -2], np.float32), np.array([1, 2], np.float32),
 )  # fmt: skip
 CONFIG = AgentConfig(
+    algorithm="residual_td3", total_steps=1000, offline_episodes=10,
     batch_size=4, offline_fraction=0.5, buffer_capacity=100, utd_ratio=2, n_step=3, gamma=0.9,
     tau=0.1, critic_lr=1e-3, actor_lr=1e-3, encoder_lr=1e-3, grad_clip=1.0, ensemble_size=5,
-    target_subset=2, shift_pad=2, residual_scale=0.2, exploration_std=0.1, noise_clip=0.15,
-    warmup_steps=10, warmup_noise=0.3, critic_warmup_updates=3, embed_dim=8, encoder_layers=1,
-    encoder_heads=2, encoder_mlp_ratio=2, spatial_dim=8, critic_hidden_dim=8,
-    critic_hidden_layers=1, actor_feature_dim=8, actor_hidden_dim=8, actor_hidden_layers=1,
-    layer_norm=True,
+    target_subset=2, shift_pad=2, base_policy=True, residual_scale=0.2, zero_init_residual=True,
+    exploration_std=0.1, noise_clip=0.15, warmup_steps=10, warmup_noise=0.3,
+    critic_warmup_updates=3, embed_dim=8, encoder_layers=1, encoder_heads=2, encoder_mlp_ratio=2,
+    spatial_dim=8, critic_hidden_dim=8, critic_hidden_layers=1, actor_feature_dim=8,
+    actor_hidden_dim=8, actor_hidden_layers=1, layer_norm=True,
 )  # fmt: skip
 NORMALISER = Normaliser(
     np.array([-0.5, -1], np.float32), np.array([0.7, 1.5], np.float32),
@@ -51,25 +55,54 @@ def agent(**changes):
 def batch(size=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
 
-    def images():
-        return {
-            name: torch.randint(0, 256, (size, *edges, 3), generator=generator, dtype=torch.uint8)
-            for name, edges in SPEC.cameras.items()
-        }
-
     def vector(width):
         return torch.randn((size, width), generator=generator)
 
+    frames = {
+        name: torch.randint(0, 256, (2 * size, *s, 3), generator=generator, dtype=torch.uint8)
+        for name, s in SPEC.cameras.items()
+    }
     return Batch(
-        images(), vector(3), vector(2), vector(2), vector(1)[:, 0],
-        torch.tensor([0.9, 0.81, 0.0, 0.729])[:size], images(), vector(3), vector(2),
+        frames=frames, frame=torch.arange(size), next_frame=torch.arange(size, 2 * size),
+        state=vector(3), next_state=vector(3), base_action=vector(2), next_base_action=vector(2),
+        action=vector(2), reward=vector(1)[:, 0],
+        discount=torch.tensor([0.9, 0.81, 0.0, 0.729])[:size],
     )  # fmt: skip
 
 
-def trained(updates=8, **changes):
+def draws(seed=0, **changes):
+    config = dataclasses.replace(CONFIG, **changes)
+    return draw(torch.Generator().manual_seed(seed), config, SPEC, 1).of(0)
+
+
+def episode(episode_id, length=6, outcome="success"):
+    rng = np.random.default_rng(episode_id)
+    images = {
+        name: rng.integers(0, 256, (length + 1, *size, 3), np.uint8)
+        for name, size in SPEC.cameras.items()
+    }
+    done = outcome != "timeout"
+    return Episode(
+        "t", "i", "b", episode_id, 0, outcome, float(outcome == "success"), done, images,
+        rng.normal(size=(length + 1, 3)).astype(np.float32),
+        rng.uniform(-0.5, 0.7, (length + 1, 2)).astype(np.float32),
+        rng.uniform(-0.5, 0.7, (length, 2)).astype(np.float32),
+        np.zeros(length, np.int64), np.arange(length + 1),
+    )  # fmt: skip
+
+
+def replay(offline=2, online=("failure", "timeout", "success")):
+    buffer = ReplayBuffer(
+        SPEC, 100, CONFIG.n_step, CONFIG.gamma, [episode(100 + k) for k in range(offline)]
+    )
+    for k, outcome in enumerate(online, start=1):
+        buffer.add(episode(k, outcome=outcome))
+    return buffer
+
+
+def trained(blocks=4, **changes):
     learning = agent(**changes)
-    for k in range(updates):
-        learning.update(batch(seed=k))
+    learning.update(replay(), blocks)
     return learning
 
 
@@ -88,9 +121,8 @@ def observation(seed=0):
 
 def test_target_by_hand():
     learning = trained(shift_pad=0, exploration_std=0.0)
-    sample = batch()
-    generator = copy.deepcopy(learning.generator)
-    found = learning._target(sample)
+    sample, drawn = batch(), draws(shift_pad=0)
+    found = learning.target(sample, drawn)
     # The same again in float64, from the definition.
     encoder, actor, critic = (
         copy.deepcopy(m).double()
@@ -104,9 +136,8 @@ def test_target_by_hand():
     features = encoder(sample.next_images)
     action = (base + actor(features, state, base)).clamp(-1, 1)
     q = critic(features, state, action)
-    torch.randn(base.shape, generator=generator)
-    heads = torch.randperm(5, generator=generator)[:2]
-    expected = sample.reward + sample.discount * torch.minimum(q[heads[0]], q[heads[1]])
+    lowest = torch.minimum(q[drawn.heads[0]], q[drawn.heads[1]])
+    expected = sample.reward + sample.discount * lowest
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
     assert found[2] == sample.reward[2]  # Discount 0: nothing beyond the end.
 
@@ -116,11 +147,19 @@ def test_target_smoothing_is_clipped():
     seen = []
     learning.target_critic.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
     sample = batch()
-    learning._target(sample)
+    learning.target(sample, draws(shift_pad=0))
     base = learning.normaliser.normalise_action(sample.next_base_action)
     # Untrained, the residual is 0; such a deviation takes nearly all noise to its limits.
     expected = (seen[0] - base)[base.abs() < 0.8]
     assert expected.abs().max() <= 0.15 + 1e-6 and (expected.abs() > 0.149).any()
+
+
+def test_every_head_is_drawn_equally_often():
+    generator = torch.Generator().manual_seed(0)
+    heads = draw(generator, CONFIG, SPEC, 4000).heads
+    assert (heads[:, 0] != heads[:, 1]).all()
+    counts = torch.bincount(heads.flatten(), minlength=5)
+    assert (counts - 1600).abs().max() < 5 * (8000 * 0.2 * 0.8) ** 0.5
 
 
 def test_critic_loss_is_the_mean_of_each_heads_mse():
@@ -153,11 +192,12 @@ def test_the_actors_loss_reaches_the_actor_alone():
 
 
 def test_the_critics_loss_reaches_critic_and_encoder_and_no_target():
-    learning = trained(2)
+    learning = trained(1)
     before = {n: weights(getattr(learning, n)) for n in learning._MODULES[:-1]}
-    learning.update(batch(seed=9))
+    learning.update(replay())
     changed = {n: not torch.equal(before[n], weights(getattr(learning, n))) for n in before}
-    # Update 3 is the last of the critic's warm-up.
+    # Update 3 is the last of the critic's warm-up: a block of one.
+    assert learning.updates == 3
     assert changed == {
         "encoder": True, "critic": True, "actor": False, "target_critic": True,
         "target_actor": False,
@@ -166,53 +206,102 @@ def test_the_critics_loss_reaches_critic_and_encoder_and_no_target():
     torch.testing.assert_close(weights(learning.target_critic), expected)
 
 
-def test_the_actor_learns_at_every_utd_ratio_th_update_after_the_warm_up():
+def test_the_actor_learns_once_in_a_block_after_the_critics_warm_up():
     learning = agent()
-    moved = []
-    for k in range(9):
+    seen = []
+    for _ in range(5):
         before = weights(learning.actor)
-        learning.update(batch(seed=k))
-        moved.append(not torch.equal(before, weights(learning.actor)))
-    assert moved == [False, False, False, False, True, False, True, False, True]
+        metrics = learning.update(replay())
+        moved = not torch.equal(before, weights(learning.actor))
+        assert moved == ("actor_loss" in metrics)
+        seen.append((learning.updates, moved))
+    assert seen == [(2, False), (3, False), (5, True), (7, True), (9, True)]
+
+
+def test_updates_owed():
+    learning, buffer = agent(), replay()
+    assert learning.updates_owed(9, buffer) == 0
+    assert learning.updates_owed(10, buffer) == 3
+    assert learning.updates_owed(14, buffer) == 3 + 2 * 4
+    learning.update(buffer, 2)
+    assert learning.updates == 3 and learning.updates_owed(14, buffer) == 8
+    assert learning.updates_owed(5000, buffer) == 2 * (1000 - 10)  # total_steps
+    assert learning.updates_owed(14, replay(0, ())) == 0
 
 
 def test_gradients_are_clipped():
     learning = agent(grad_clip=1e-3)
-    metrics = learning.update(batch())
+    metrics = learning.update(replay())
     assert metrics["critic_grad_norm"] > 1e-3
     norm = torch.cat([p.grad.flatten() for p in learning.critic.parameters()]).norm()
     assert norm == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_learning_lowers_the_critics_error_on_a_fixed_target():
-    learning = agent(critic_lr=1e-2, encoder_lr=1e-2, gamma=0.9, shift_pad=0)
-    sample = dataclasses.replace(batch(), discount=torch.zeros(4))
-    losses = [learning.update(sample)["critic_loss"] for _ in range(60)]
-    assert losses[-1] < 0.1 * losses[0]
+def test_learning_lowers_the_critics_error_on_fixed_targets():
+    learning = agent(critic_lr=1e-2, encoder_lr=1e-2, shift_pad=0, batch_size=32)
+    buffer = ReplayBuffer(SPEC, 100, 1, 0.0, [episode(1), episode(2)])
+    losses = [learning.update(buffer)["critic_loss"] for _ in range(120)]
+    assert np.mean(losses[-5:]) < 0.1 * losses[0]
 
 
 def test_a_nan_stops_before_the_weights_change():
-    learning = trained(2)
-    before = weights(learning.critic)
-    bad = dataclasses.replace(batch(), reward=torch.tensor([0.0, float("nan"), 0.0, 0.0]))
-    with pytest.raises(DivergedError, match="update 3: critic_loss: expected a finite number"):
-        learning.update(bad)
-    assert torch.equal(before, weights(learning.critic)) and learning.updates == 2
+    learning = trained(2)  # 3 updates
+    bad = replay()
+    bad._reward.fill_(float("nan"))
+    before = {n: weights(getattr(learning, n)) for n in ("encoder", "critic", "actor")}
+    with pytest.raises(DivergedError, match="update 4: critic_loss: expected a finite number"):
+        learning.update(bad, 3)
+    assert all(torch.equal(before[n], weights(getattr(learning, n))) for n in before)
+    assert learning.updates == 3
+
+
+def test_nothing_after_the_first_nan_is_applied():
+    learning = agent(critic_warmup_updates=0)
+    good, bad = batch(), dataclasses.replace(batch(seed=1), reward=torch.full((4,), float("nan")))
+    twin = copy.deepcopy(learning)
+    drawn = draw(torch.Generator().manual_seed(1), CONFIG, SPEC, 3)
+    learning._block([good, bad, good], drawn, learn_actor=True)
+    twin._update(good, drawn.of(0), learn_actor=False)
+    for name in ("encoder", "critic", "actor"):
+        assert torch.equal(weights(getattr(learning, name)), weights(getattr(twin, name)))
+
+
+def test_without_the_base_policy_the_action_is_the_actors_alone():
+    learning = trained(base_policy=False, zero_init_residual=False, residual_scale=1.0)
+    policy = learning.policy()
+    images, state = observation()
+    found = [
+        policy.combine(base, policy.residual(images, state, base))
+        for base in (np.array([-0.4, 1.0], np.float32), np.array([0.6, -0.9], np.float32))
+    ]
+    np.testing.assert_array_equal(*found)
+    sample = batch()
+    moved = dataclasses.replace(sample, next_base_action=sample.next_base_action + 1.0)
+    assert torch.equal(learning.target(sample, draws()), learning.target(moved, draws()))
 
 
 # -- saving ---------------------------------------------------------------------------------------
 
 
 def test_state_continues_bit_for_bit():
-    one = trained(5)
+    one, buffer = trained(3), replay()
     state = copy.deepcopy(one.state_dict())
     other = ResidualTD3(CONFIG, SPEC, Normaliser.from_spec(SPEC), seed=77)
     other.load_state_dict(state)
-    for k in range(4):
-        assert one.update(batch(seed=20 + k)) == other.update(batch(seed=20 + k))
+    for _ in range(4):
+        assert one.update(buffer) == other.update(buffer)
     for name in one._MODULES:
         a, b = getattr(one, name).state_dict(), getattr(other, name).state_dict()
         assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_blocks_at_once_are_the_same_as_one_by_one():
+    one, other, buffer = agent(), agent(), replay()
+    one.update(buffer, 5)
+    for _ in range(5):
+        other.update(buffer)
+    assert torch.equal(weights(one.critic), weights(other.critic))
+    assert torch.equal(weights(one.actor), weights(other.actor))
 
 
 def test_a_policy_file_comes_back_bit_for_bit(tmp_path):
@@ -340,4 +429,4 @@ def test_random_shift_is_padding_by_replication_and_a_crop():
         assert len(match) == 1
         seen.add(match[0])
     assert len(seen) > 15
-    assert random_shift(images, 0, torch.Generator()) is images
+    assert torch.equal(random_shift(images, 0, torch.Generator()), images)

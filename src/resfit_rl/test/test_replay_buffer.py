@@ -24,8 +24,13 @@ def coded(episode_id, length, outcome="timeout"):
     )  # fmt: skip
 
 
-def make(capacity=50, n_step=3, offline=(), seed=0):
-    return ReplayBuffer(SPEC, capacity, n_step, GAMMA, offline, seed)
+def make(capacity=50, n_step=3, offline=()):
+    return ReplayBuffer(SPEC, capacity, n_step, GAMMA, offline)
+
+
+def sample(buffer, size, offline_fraction, generator=None, **options):
+    generator = generator or torch.Generator().manual_seed(0)
+    return buffer.gather(buffer.draw(generator, size, offline_fraction, **options))
 
 
 @given(
@@ -36,12 +41,12 @@ def make(capacity=50, n_step=3, offline=(), seed=0):
 )
 def test_a_window_never_leaves_its_episode(lengths, offline, n, seed):
     demonstrations = [coded(500 + k, length, "success") for k, length in enumerate(offline)]
-    buffer = make(30, n, demonstrations, seed)
+    buffer = make(30, n, demonstrations)
     by_id = {e.episode_id: e for e in demonstrations}
     for episode_id, length in enumerate(lengths, start=1):
         by_id[episode_id] = coded(episode_id, length, ("success", "timeout")[episode_id % 2])
         buffer.add(by_id[episode_id])
-    batch = buffer.sample(64, 0.5)
+    batch = sample(buffer, 64, 0.5, torch.Generator().manual_seed(seed))
     for k in range(64):
         episode_id, step = divmod(int(batch.state[k, 0]), 1000)
         episode = by_id[episode_id]
@@ -75,9 +80,9 @@ def test_every_transition_is_drawn_equally_often():
     for episode_id, length in ((1, 1), (2, 9)):
         buffer.add(coded(episode_id, length))
     counts = {}
-    draws = 400
+    draws, generator = 400, torch.Generator().manual_seed(0)
     for _ in range(draws):
-        for code in buffer.sample(28, 0.5).state[:, 0].tolist():
+        for code in sample(buffer, 28, 0.5, generator).state[:, 0].tolist():
             counts[code] = counts.get(code, 0) + 1
     online = {code: count for code, count in counts.items() if code < 9000}
     assert len(counts) == 14 and len(online) == 10
@@ -89,24 +94,42 @@ def test_every_transition_is_drawn_equally_often():
 
 def test_the_offline_share_and_an_empty_side():
     buffer = make(offline=[coded(9, 4)])
-    assert (buffer.sample(10, 0.5).state >= 9000).all()
+    assert (sample(buffer, 10, 0.5).state >= 9000).all()
     buffer.add(coded(1, 4))
-    assert int((buffer.sample(10, 0.3).state >= 9000).sum()) == 3
+    assert int((sample(buffer, 10, 0.3).state >= 9000).sum()) == 3
     online_only = make()
     with pytest.raises(ValueError, match="at least one transition"):
-        online_only.sample(4, 0.5)
+        sample(online_only, 4, 0.5)
     online_only.add(coded(1, 4))
-    assert (online_only.sample(10, 0.5).state < 2000).all()
+    assert (sample(online_only, 10, 0.5).state < 2000).all()
 
 
-def test_the_generators_state_repeats_the_batches():
+def test_successes_alone():
+    buffer = make()
+    for episode_id, outcome in enumerate(("failure", "success", "timeout", "success"), start=1):
+        buffer.add(coded(episode_id, 5, outcome))
+    codes = sample(buffer, 400, 0.5, successes_only=True).state[:, 0]
+    assert set((codes // 1000).int().tolist()) == {2, 4}
+    with pytest.raises(ValueError, match="at least one transition"):
+        sample(make(), 4, 0.5, successes_only=True)
+
+
+def test_each_frame_is_stored_once_and_batches_refer_to_it():
     buffer = make(offline=[coded(9, 4)])
-    buffer.add(coded(1, 30))
-    state = buffer.random_state()
-    one = buffer.sample(16, 0.5)
-    buffer.set_random_state(state)
-    assert torch.equal(one.state, buffer.sample(16, 0.5).state)
-    assert not torch.equal(one.state, buffer.sample(16, 0.5).state)
+    buffer.add(coded(1, 4))
+    one, other = sample(buffer, 6, 0.5), sample(buffer, 6, 0.5)
+    assert one.frames["c"].data_ptr() == other.frames["c"].data_ptr()
+
+
+def test_memory_of_100_000_transitions_is_within_a_tenth_of_the_raw_frames():
+    spec = AgentSpec(
+        {"a": (84, 84), "b": (84, 84)}, 9, 7, -np.ones(7, np.float32), np.ones(7, np.float32)
+    )
+    # Memory of frames is taken as it fills: this costs next to nothing.
+    buffer = ReplayBuffer(spec, 100_000, 3, 0.99, [])
+    raw = 100_000 * 2 * 84 * 84 * 3
+    assert raw < buffer.nbytes < 1.1 * raw
+    assert buffer.nbytes == ReplayBuffer.bytes_needed(spec, 100_000, [])
 
 
 @pytest.mark.parametrize(

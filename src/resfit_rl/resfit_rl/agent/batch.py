@@ -11,38 +11,35 @@ import torch
 class Batch:
     """B transitions; actions in robot units, states as recorded.
 
+    Images are indices into stored frames: a replay on the learner's device copies none of them
+    before they are shifted.
+
     Attributes:
-        images, next_images: camera -> (B, H, W, 3) uint8.
+        frames: camera -> (N, H, W, 3) uint8.
+        frame, next_frame: (B,) int64, which of `frames`.
         state, next_state: (B, S) float32.
         base_action, next_base_action, action: (B, A) float32; `action` is what was executed.
         reward: (B,) float32, sum of gamma^k r_k over the window.
         discount: (B,) float32, gamma^n where the return bootstraps at the next observation, else 0.
     """
 
-    images: dict[str, torch.Tensor]
+    frames: dict[str, torch.Tensor]
+    frame: torch.Tensor
+    next_frame: torch.Tensor
     state: torch.Tensor
+    next_state: torch.Tensor
     base_action: torch.Tensor
+    next_base_action: torch.Tensor
     action: torch.Tensor
     reward: torch.Tensor
     discount: torch.Tensor
-    next_images: dict[str, torch.Tensor]
-    next_state: torch.Tensor
-    next_base_action: torch.Tensor
 
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
+    @property
+    def images(self) -> dict[str, torch.Tensor]:
+        """camera -> (B, H, W, 3) uint8, of the observations."""
+        return {name: frames[self.frame] for name, frames in self.frames.items()}
 
-        def move(value: torch.Tensor) -> torch.Tensor:
-            return value.to(device, non_blocking=True)
-
-        return Batch(
-            images={k: move(v) for k, v in self.images.items()},
-            state=move(self.state),
-            base_action=move(self.base_action),
-            action=move(self.action),
-            reward=move(self.reward),
-            discount=move(self.discount),
-            next_images={k: move(v) for k, v in self.next_images.items()},
-            next_state=move(self.next_state),
-            next_base_action=move(self.next_base_action),
-        )
+    @property
+    def next_images(self) -> dict[str, torch.Tensor]:
+        """camera -> (B, H, W, 3) uint8, of the next observations."""
+        return {name: frames[self.next_frame] for name, frames in self.frames.items()}

@@ -1,4 +1,4 @@
-"""Hyperparameters of the residual agent: a frozen dataclass read from a strict YAML file."""
+"""Hyperparameters of an agent: a frozen dataclass read from a strict YAML file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resfit_rl.configuration import dataclass_from_mapping, load_dataclass
+from resfit_rl.configuration import dataclass_from_mapping, read_mapping
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,15 @@ class AgentConfig:
     Noise, residuals and `residual_scale` are in normalised action units: [-1, 1] spans the range of
     the demonstrations' actions. Counts of steps are control steps, counts of updates are critic
     updates. Construction raises ValueError on an impossible value.
+
+    Terms are switched off by their values: layer_norm and base_policy by false, demonstrations by
+    offline_fraction 0, n-step returns by n_step 1, UTD by utd_ratio 1.
     """
 
+    algorithm: str  # one of ALGORITHMS
+    # Length of a run.
+    total_steps: int  # control steps that are learned from
+    offline_episodes: int  # demonstrations used, the first ones of the data set; all if fewer
     # Sampling.
     batch_size: int
     offline_fraction: float  # share of a batch that comes from demonstrations
@@ -37,7 +44,9 @@ class AgentConfig:
     target_subset: int  # heads whose minimum makes the target
     shift_pad: int  # pixels
     # Acting.
+    base_policy: bool  # false: the actor's output is the whole action
     residual_scale: float
+    zero_init_residual: bool  # the actor's last layer starts as 0
     exploration_std: float  # also the target smoothing's
     noise_clip: float
     warmup_steps: int  # control steps with base action + uniform noise
@@ -60,17 +69,56 @@ class AgentConfig:
         for key, problem in _problems(self):
             raise ValueError(f"{key}: {problem}")
 
-    def as_dict(self) -> dict[str, int | float | bool]:
+    def as_dict(self) -> dict[str, int | float | bool | str]:
         """Plain values by name, for checkpoints and policy files."""
         return dataclasses.asdict(self)
 
 
+@dataclass(frozen=True)
+class ResidualPPOConfig(AgentConfig):
+    """Residual PPO has these terms besides; `exploration_std` is where its deviation starts.
+
+    Of the off-policy terms it uses batch_size (of a minibatch), gamma, actor_lr, encoder_lr,
+    critic_lr, grad_clip, shift_pad and the networks' sizes, with a value function in place of the
+    Q ensemble.
+    """
+
+    rollout_steps: int  # control steps under one policy before it learns from them
+    epochs: int
+    gae_lambda: float
+    clip_ratio: float
+    entropy_weight: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, ok, expected in (
+            ("rollout_steps", self.rollout_steps >= 1, "an integer >= 1"),
+            ("epochs", self.epochs >= 1, "an integer >= 1"),
+            ("gae_lambda", 0.0 <= self.gae_lambda <= 1.0, "a number in [0, 1]"),
+            ("clip_ratio", 0.0 < self.clip_ratio < 1.0, "a number in (0, 1)"),
+            ("entropy_weight", 0.0 <= self.entropy_weight < math.inf, "a finite number >= 0"),
+            ("exploration_std", self.exploration_std > 0.0, "a number > 0"),
+        ):
+            if not ok:
+                raise ValueError(f"{key}: expected {expected}, found {getattr(self, key)!r}")
+
+
+ALGORITHMS: dict[str, type[AgentConfig]] = {
+    "residual_td3": AgentConfig,
+    "ibrl": AgentConfig,
+    "filtered_bc": AgentConfig,
+    "residual_ppo": ResidualPPOConfig,
+}
+
 _POSITIVE_INTS = (
+    "total_steps",
     "batch_size", "buffer_capacity", "utd_ratio", "n_step", "ensemble_size", "target_subset",
     "embed_dim", "encoder_heads", "encoder_mlp_ratio", "spatial_dim", "critic_hidden_dim",
     "critic_hidden_layers", "actor_feature_dim", "actor_hidden_dim", "actor_hidden_layers",
 )  # fmt: skip
-_NATURAL_INTS = ("shift_pad", "warmup_steps", "critic_warmup_updates", "encoder_layers")
+_NATURAL_INTS = (
+    "offline_episodes", "shift_pad", "warmup_steps", "critic_warmup_updates", "encoder_layers",
+)  # fmt: skip
 _POSITIVE_FLOATS = ("critic_lr", "actor_lr", "encoder_lr", "grad_clip")
 _NATURAL_FLOATS = ("exploration_std", "noise_clip", "warmup_noise")
 
@@ -83,6 +131,11 @@ def _problems(config: AgentConfig) -> list[tuple[str, str]]:
         if not ok:
             found.append((key, f"expected {expected}, found {getattr(config, key)!r}"))
 
+    need(
+        isinstance(config, ALGORITHMS.get(config.algorithm, type(None))),
+        "algorithm",
+        f"one of {sorted(ALGORITHMS)}",
+    )
     for key in _POSITIVE_INTS:
         need(getattr(config, key) >= 1, key, "an integer >= 1")
     for key in _NATURAL_INTS:
@@ -110,14 +163,21 @@ def _problems(config: AgentConfig) -> list[tuple[str, str]]:
 
 
 def load_agent_config(path: Path | str) -> AgentConfig:
-    """Read `path`, a YAML mapping with exactly the fields of AgentConfig.
+    """Read `path`, a YAML mapping with exactly the fields of its algorithm's configuration.
+
+    A key `base` names another such file, beside this one, whose values this one's replace.
 
     Raises:
-        ValueError: see load_dataclass.
+        ValueError: see read_mapping and dataclass_from_mapping.
     """
-    return load_dataclass(path, AgentConfig)
+    return agent_config_from_dict(read_mapping(path), str(path))
 
 
 def agent_config_from_dict(values: dict[str, Any], where: str) -> AgentConfig:
-    """AgentConfig from `as_dict`'s values; `where` names their origin in the ValueError."""
-    return dataclass_from_mapping(values, AgentConfig, where)
+    """Configuration from its fields' values; `where` names their origin in the ValueError."""
+    algorithm = values.get("algorithm", "residual_td3")
+    if algorithm not in ALGORITHMS:
+        raise ValueError(
+            f"{where}: algorithm: expected one of {sorted(ALGORITHMS)}, found {algorithm!r}"
+        )
+    return dataclass_from_mapping(values, ALGORITHMS[algorithm], where)

@@ -174,7 +174,10 @@ class Critic(nn.Module):
 
 
 class Actor(nn.Module):
-    """Residual action, (B, A) within [-scale, scale]; exactly 0 at initialisation."""
+    """Residual action, (B, A) within [-scale, scale]; exactly 0 at initialisation.
+
+    Without `zero_init_residual` the last layer starts as the others do.
+    """
 
     def __init__(self, spec: AgentSpec, config: AgentConfig, patches: int) -> None:
         super().__init__()
@@ -198,7 +201,8 @@ class Actor(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.orthogonal_(module.weight)
                 nn.init.zeros_(module.bias)
-        nn.init.zeros_(self.last.weight)
+        if config.zero_init_residual:
+            nn.init.zeros_(self.last.weight)
 
     def forward(
         self, features: torch.Tensor, state: torch.Tensor, base_action: torch.Tensor

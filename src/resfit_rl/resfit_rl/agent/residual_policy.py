@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -51,16 +51,16 @@ class ResidualPolicy(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    @staticmethod
+    @classmethod
     def initial(
-        config: AgentConfig, spec: AgentSpec, normaliser: Normaliser, seed: int = 0
-    ) -> ResidualPolicy:
-        """An untrained policy, whose residual is exactly 0."""
+        cls, config: AgentConfig, spec: AgentSpec, normaliser: Normaliser, seed: int = 0
+    ) -> Self:
+        """An untrained policy, whose residual is exactly 0 (with zero_init_residual)."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = Encoder(spec, config)
             actor = Actor(spec, config, encoder.patches)
-        return ResidualPolicy(config, spec, encoder, actor, normaliser)
+        return cls(config, spec, encoder, actor, normaliser)
 
     @torch.inference_mode()
     def residual(
@@ -101,16 +101,29 @@ class ResidualPolicy(nn.Module):
                     f"{label}: expected {length} finite values, found {vector.tolist()}"
                 )
             vectors.append(torch.from_numpy(vector)[None].to(device))
-        residual = self.actor(
+        residual = self._residual(
             self.encoder(tensors),
             self.normaliser.normalise_state(vectors[0]),
             self.normaliser.normalise_action(vectors[1]),
         )
         return residual[0].cpu().numpy()
 
+    def _residual(
+        self, features: torch.Tensor, state: torch.Tensor, base: torch.Tensor
+    ) -> torch.Tensor:
+        """(B, P, C), (B, S), (B, A) normalised -> what is added to the base action, (B, A)."""
+        if not self.config.base_policy:
+            base = torch.zeros_like(base)
+        return self.actor(features, state, base)
+
     def combine(self, base_action: FloatArray, residual: FloatArray) -> FloatArray:
-        """Executed action, float32 (A,) in robot units; see normaliser.combine."""
+        """Executed action, float32 (A,) in robot units; see normaliser.combine.
+
+        Without a base policy the middle of the bounds, 0 in normalised units, stands for it.
+        """
         lower, upper = self.normaliser.bounds()
+        if not self.config.base_policy:
+            base_action = ((lower.astype(np.float64) + upper) / 2.0).astype(np.float32)
         return combine(base_action, residual, lower, upper)
 
     def exploration_noise(self, rng: np.random.Generator, mode: NoiseMode) -> FloatArray:
@@ -216,7 +229,10 @@ def load_policy(
     if expected_spec is not None and (problem := expected_spec.difference(spec)):
         raise PolicyFileError(f"{path}: {problem}")
     _require_finite(tensors, path)
-    policy = ResidualPolicy.initial(config, spec, Normaliser.empty(spec))
+    # Algorithms bring policies of their own, which are made of this module's.
+    from resfit_rl.agent.algorithms import policy_class
+
+    policy = policy_class(config).initial(config, spec, Normaliser.empty(spec))
     try:
         policy.load_state_dict(tensors)
     except RuntimeError as error:

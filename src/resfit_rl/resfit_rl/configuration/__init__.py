@@ -1,5 +1,9 @@
 """Typed configurations from strict YAML files."""
 
-from resfit_rl.configuration.strict_yaml import dataclass_from_mapping, load_dataclass
+from resfit_rl.configuration.strict_yaml import (
+    dataclass_from_mapping,
+    load_dataclass,
+    read_mapping,
+)
 
-__all__ = ["dataclass_from_mapping", "load_dataclass"]
+__all__ = ["dataclass_from_mapping", "load_dataclass", "read_mapping"]

@@ -29,10 +29,27 @@ def load_dataclass[T](path: Path | str, kind: type[T]) -> T:
     """Read `path`, a YAML mapping with exactly the fields of the dataclass `kind`.
 
     Raises:
-        ValueError: unreadable file, unknown, missing or repeated key, wrong type or impossible
-            value; the message names file, key, the expected and the found.
+        ValueError: see read_mapping and dataclass_from_mapping.
     """
-    path = Path(path)
+    return dataclass_from_mapping(read_mapping(path), kind, str(path))
+
+
+def read_mapping(path: Path | str) -> dict[Any, Any]:
+    """The mapping in the YAML file `path`.
+
+    A key `base` holds the path of another file, relative to this one's folder: its keys are
+    taken over where this file does not have them.
+
+    Raises:
+        ValueError: unreadable file, no mapping, a key given twice, or a circle of bases; names the
+            file, the expected and the found.
+    """
+    return _read_mapping(Path(path), ())
+
+
+def _read_mapping(path: Path, readers: tuple[Path, ...]) -> dict[Any, Any]:
+    if path.resolve() in readers:
+        raise ValueError(f"{path}: base: expected another file, found a circle")
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except OSError as error:
@@ -41,11 +58,21 @@ def load_dataclass[T](path: Path | str, kind: type[T]) -> T:
         raise ValueError(f"{path}: expected valid YAML, found: {error}") from error
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected a mapping of keys, found {type(raw).__name__}")
-    return dataclass_from_mapping(raw, kind, str(path))
+    base = raw.pop("base", None)
+    if base is None:
+        return raw
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: base: expected a file's path, found {base!r}")
+    return _read_mapping(path.parent / base, (*readers, path.resolve())) | raw
 
 
 def dataclass_from_mapping[T](raw: dict[Any, Any], kind: type[T], where: str) -> T:
-    """`kind` from its fields' values; `where` names their origin in the ValueError."""
+    """`kind` from its fields' values.
+
+    Raises:
+        ValueError: unknown or missing key, wrong type or impossible value; names `where`, the key,
+            the expected and the found.
+    """
     types = get_type_hints(kind)
     unknown = sorted(str(key) for key in raw if key not in types)
     if unknown:

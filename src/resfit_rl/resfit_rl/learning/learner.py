@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 import warnings
@@ -13,10 +12,11 @@ from typing import Literal
 
 import torch
 
+from resfit_rl.agent.agent import DivergedError
+from resfit_rl.agent.algorithms import make_agent
 from resfit_rl.agent.config import AgentConfig
 from resfit_rl.agent.normaliser import Normaliser
 from resfit_rl.agent.residual_policy import PolicyFileError
-from resfit_rl.agent.residual_td3 import DivergedError, ResidualTD3
 from resfit_rl.agent.spec import AgentSpec
 from resfit_rl.episode_store import CorruptEpisodeError, Episode, EpisodeStore
 from resfit_rl.episode_store.atomic_file import remove_leftovers
@@ -30,6 +30,8 @@ from resfit_rl.learning.publication import (
 from resfit_rl.replay import ReplayBuffer
 from resfit_rl.tasks import Task
 
+# The random numbers of a block are drawn while the GPU works on the one before.
+BLOCKS_AT_ONCE = 16
 Phase = Literal["warm_up", "critic_warm_up", "learning", "waiting", "error"]
 
 
@@ -45,7 +47,7 @@ class Learner:
         episode_ids: episodes taken in, in order.
         version: newest version of the weights; 0 before the first.
         published_updates: updates made when it was published.
-        metrics: of the newest update that gave each of them; see ResidualTD3.update.
+        metrics: of the newest update that gave each of them; see the agent's `update`.
     """
 
     def __init__(
@@ -80,10 +82,12 @@ class Learner:
             if offline
             else Normaliser.from_spec(spec)
         )
-        self.agent = ResidualTD3(config, spec, normaliser, seed, device)
+        self.agent = make_agent(config, spec, normaliser, seed, device)
+        at = _replay_device(self.agent.device, spec, config.buffer_capacity, offline)
         self.buffer = ReplayBuffer(
-            spec, config.buffer_capacity, config.n_step, config.gamma, offline, seed
-        )
+            spec, config.buffer_capacity, config.n_step, config.gamma, offline, at,
+            pinned=at != self.agent.device,
+        )  # fmt: skip
         self._identity = {
             "task": task.name,
             "implementation": task.implementation,
@@ -109,21 +113,13 @@ class Learner:
 
     @property
     def updates_owed(self) -> int:
-        """Critic updates to make before the next episode is taken in.
-
-        None before `warmup_steps` environment steps; then `critic_warmup_updates` at once, and
-        `utd_ratio` for each further step.
-        """
-        if self.warm_up or not (self.buffer.online_transitions + self.buffer.offline_transitions):
-            return 0
-        steps = self.environment_steps - self.config.warmup_steps
-        due = self.config.critic_warmup_updates + self.config.utd_ratio * steps
-        return max(0, due - self.updates)
+        """Updates to make before the next episode is taken in; see the agent's."""
+        return self.agent.updates_owed(self.environment_steps, self.buffer)
 
     @property
     def warm_up(self) -> bool:
         """Whether episodes are still to be collected with base action and uniform noise."""
-        return self.environment_steps < self.config.warmup_steps
+        return self.agent.warm_up(self.environment_steps)
 
     @property
     def phase(self) -> Phase:
@@ -161,7 +157,7 @@ class Learner:
         return None
 
     def update(self, max_updates: int, time_budget: float = math.inf) -> int:
-        """Make owed updates: at most `max_updates`, and none begun after `time_budget` s.
+        """Make owed updates, in whole blocks: none begun after `time_budget` s or `max_updates`.
 
         Returns:
             How many were made.
@@ -170,18 +166,20 @@ class Learner:
             DivergedError: a loss or gradient is NaN or infinite; no more updates can be made.
         """
         start = time.monotonic()
-        made = 0
-        while made < max_updates and self.updates_owed:
-            batch = self.buffer.sample(self.config.batch_size, self.config.offline_fraction)
+        before = self.updates
+        blocks = BLOCKS_AT_ONCE if self.agent.device.type == "cuda" else 1
+        while self.updates - before < max_updates and self.updates_owed:
+            owed = min(max_updates - (self.updates - before), self.updates_owed)
             try:
-                self.metrics |= self.agent.update(batch)
+                self.metrics |= self.agent.update(
+                    self.buffer, max(1, min(blocks, owed // self.config.utd_ratio))
+                )
             except DivergedError:
                 self._diverged = True
                 raise
-            made += 1
             if time.monotonic() - start >= time_budget:
                 break
-        return made
+        return self.updates - before
 
     def publish_weights(self) -> Publication:
         """Write the next version of the weights.
@@ -225,8 +223,6 @@ class Learner:
             {
                 "agent": self.agent.state_dict(),
                 "buffer_episode_ids": self.buffer.online_episode_ids,
-                # Its integers are longer than 64 bits.
-                "buffer_random_state": json.dumps(self.buffer.random_state()),
                 "environment_steps": self.environment_steps,
                 "episode_ids": list(self.episode_ids),
                 "refused": sorted(self._refused),
@@ -258,7 +254,6 @@ class Learner:
             episode = self._read(episode_id)
             if episode is not None:
                 self.buffer.add(episode)
-        self.buffer.set_random_state(json.loads(state["buffer_random_state"]))
         self.environment_steps = state["environment_steps"]
         self.episode_ids = list(state["episode_ids"])
         self._refused = set(state["refused"])
@@ -281,6 +276,17 @@ class Learner:
             found = getattr(episode, key)
             if found != self._identity[key]:
                 raise ValueError(f"{key}: expected {self._identity[key]}, found {found}")
+
+
+def _replay_device(
+    device: torch.device, spec: AgentSpec, capacity: int, offline: Sequence[Episode]
+) -> torch.device:
+    """Where the replay lies: with the learner while it leaves a GPU a third of its free memory."""
+    if device.type != "cuda":
+        return device
+    free, _ = torch.cuda.mem_get_info(device)
+    fits = ReplayBuffer.bytes_needed(spec, capacity, offline) < free * 2 // 3
+    return device if fits else torch.device("cpu")
 
 
 def _digest(episodes: Sequence[Episode]) -> str:

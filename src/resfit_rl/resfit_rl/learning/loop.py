@@ -109,9 +109,10 @@ class LearningLoop:
         self._seconds += seconds
         self._unsaved = True
         if not learner.updates_owed:
+            loss = next(name for name in learner.metrics if name.endswith("_loss"))
             self._log(
                 f"{self._made} updates made at {self._made / self._seconds:.1f}/s, "
-                f"{learner.updates} in all, critic loss {learner.metrics['critic_loss']:.3g}"
+                f"{learner.updates} in all, {loss} {learner.metrics[loss]:.3g}"
             )
             self._made, self._seconds = 0, 0.0
 

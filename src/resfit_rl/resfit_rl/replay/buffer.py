@@ -18,14 +18,20 @@ from resfit_rl.replay.n_step import n_step_targets
 
 
 @dataclass(frozen=True)
-class _Held:
-    """An online episode in the ring."""
+class HeldEpisode:
+    """An online episode in the ring.
+
+    Attributes:
+        frames: (T + 1,) int64 on the CPU, where its observations lie.
+        reward, done: of its last transition.
+    """
 
     episode_id: int
-    frames: NDArray[np.int64]  # (T + 1,), where its observations lie
+    frames: torch.Tensor
+    reward: float
+    done: bool
 
-    @property
-    def transitions(self) -> int:
+    def __len__(self) -> int:
         return len(self.frames) - 1
 
 
@@ -57,11 +63,11 @@ def episode_problem(episode: Episode, spec: AgentSpec) -> str | None:
 
 
 class ReplayBuffer:
-    """Demonstrations, which stay, and a ring of online episodes, in one set of arrays.
+    """Demonstrations, which stay, and a ring of online episodes, in one set of tensors.
 
-    Each image is stored once. Whole episodes leave the ring, oldest first. A batch is one gather
-    over the shared arrays. Frame arrays are allocated in one piece; the system commits their memory
-    only as it fills.
+    Each frame is stored once, as uint8, however many transitions and windows use it. Whole
+    episodes leave the ring, oldest first. A batch is one gather over the shared tensors. They are
+    allocated in one piece; on a CPU the system commits their memory only as it fills.
     """
 
     def __init__(
@@ -71,12 +77,17 @@ class ReplayBuffer:
         n_step: int,
         gamma: float,
         offline: Sequence[Episode],
-        seed: int,
+        device: torch.device | str = "cpu",
+        *,
+        pinned: bool = False,
     ) -> None:
         """
         Args:
             capacity: online transitions held at most.
             offline: demonstrations with base actions at their states.
+            device: where everything is held.
+            pinned: batches are gathered into page-locked memory, from which a GPU takes them while
+                the CPU goes on; for a buffer on the CPU beside a learner on a GPU.
 
         Raises:
             ValueError: a demonstration that does not fit `spec`.
@@ -85,34 +96,41 @@ class ReplayBuffer:
         self.capacity = capacity
         self.n_step = n_step
         self.gamma = gamma
-        self.rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+        self.device = torch.device(device)
+        self._pinned = pinned
         for number, episode in enumerate(offline):
             if problem := episode_problem(episode, spec):
                 raise ValueError(f"demonstration {number}: {problem}")
         self._ring_start = sum(len(episode.state) for episode in offline)
-        # Room for the terminal observations too; many very short episodes leave a little earlier.
-        self._ring_frames = capacity + max(64, capacity // 8)
+        self._ring_frames = _ring_frames(capacity)
         frames = self._ring_start + self._ring_frames
-        self._images = {
-            name: np.empty((frames, *size, 3), np.uint8) for name, size in spec.cameras.items()
+
+        def allocate(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+            # Frames are not touched before they are filled: the system gives no memory until then.
+            make = torch.empty if dtype == torch.uint8 else torch.zeros
+            return make((frames, *shape), dtype=dtype, device=self.device)
+
+        self._frames = {
+            name: allocate((*size, 3), torch.uint8) for name, size in spec.cameras.items()
         }
-        self._state = np.zeros((frames, spec.state_dim), np.float32)
-        self._base = np.zeros((frames, spec.action_dim), np.float32)
-        self._action = np.zeros((frames, spec.action_dim), np.float32)
-        self._reward = np.zeros(frames, np.float32)
-        self._discount = np.zeros(frames, np.float32)
-        self._next = np.zeros(frames, np.int64)
-        self._held: deque[_Held] = deque()
+        self._state = allocate((spec.state_dim,), torch.float32)
+        self._base = allocate((spec.action_dim,), torch.float32)
+        self._action = allocate((spec.action_dim,), torch.float32)
+        self._reward = allocate((), torch.float32)
+        self._discount = allocate((), torch.float32)
+        self._next = allocate((), torch.int64)
+        self._held: deque[HeldEpisode] = deque()
         self._write = 0  # next free place of the ring
-        self._online: NDArray[np.int64] = np.zeros(0, np.int64)
-        offline_index: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        self._online = torch.zeros(0, dtype=torch.int64)
+        self._successes = self._online  # those of `_online` in episodes that succeeded
+        offline_index = [self._online]
         start = 0
         for episode in offline:
-            where = np.arange(start, start + len(episode.state))
+            where = torch.arange(start, start + len(episode.state))
             self._put(episode, where)
             offline_index.append(where[:-1])
             start += len(where)
-        self._offline = np.concatenate(offline_index)
+        self._offline = torch.cat(offline_index)
 
     @property
     def offline_transitions(self) -> int:
@@ -125,9 +143,30 @@ class ReplayBuffer:
         return len(self._online)
 
     @property
-    def online_episode_ids(self) -> list[int]:
+    def held(self) -> list[HeldEpisode]:
         """Online episodes held now, oldest first."""
+        return list(self._held)
+
+    @property
+    def online_episode_ids(self) -> list[int]:
+        """Their ids."""
         return [held.episode_id for held in self._held]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors, full or not."""
+        tensors = (
+            *self._frames.values(), self._state, self._base, self._action, self._reward,
+            self._discount, self._next,
+        )  # fmt: skip
+        return sum(tensor.nbytes for tensor in tensors)
+
+    @staticmethod
+    def bytes_needed(spec: AgentSpec, capacity: int, offline: Sequence[Episode]) -> int:
+        """`nbytes` of such a buffer, before there is one."""
+        frames = sum(len(episode.state) for episode in offline) + _ring_frames(capacity)
+        pixels = sum(3 * height * width for height, width in spec.cameras.values())
+        return frames * (pixels + 4 * (spec.state_dim + 2 * spec.action_dim) + 4 + 4 + 8)
 
     def add(self, episode: Episode) -> None:
         """Take in an online episode, dropping the oldest ones it leaves no room for.
@@ -144,70 +183,108 @@ class ReplayBuffer:
                 f"buffer's capacity, found {length}"
             )
         while self._held and (
-            sum(held.transitions for held in self._held) + length > self.capacity
+            sum(len(held) for held in self._held) + length > self.capacity
             or sum(len(held.frames) for held in self._held) + length + 1 > self._ring_frames
         ):
             self._held.popleft()
-        where = self._ring_start + (self._write + np.arange(length + 1)) % self._ring_frames
+        where = self._ring_start + (self._write + torch.arange(length + 1)) % self._ring_frames
         self._write = (self._write + length + 1) % self._ring_frames
         self._put(episode, where)
-        self._held.append(_Held(episode.episode_id, where))
-        self._online = np.concatenate([held.frames[:-1] for held in self._held])
+        self._held.append(
+            HeldEpisode(episode.episode_id, where, float(episode.reward), bool(episode.done))
+        )
+        self._online = torch.cat([held.frames[:-1] for held in self._held])
+        successes = [held.frames[:-1] for held in self._held if held.reward > 0.0]
+        self._successes = torch.cat([self._online[:0], *successes])
 
-    def sample(self, batch_size: int, offline_fraction: float) -> Batch:
-        """A batch with round(batch_size * offline_fraction) transitions of demonstrations.
+    def draw(
+        self,
+        generator: torch.Generator,
+        batch_size: int,
+        offline_fraction: float,
+        *,
+        successes_only: bool = False,
+    ) -> torch.Tensor:
+        """Transitions of a batch, int64 (batch_size,) on the CPU, for `gather`.
 
-        Drawn uniformly with replacement; offline ones come first. While one side is empty the other
-        gives the whole batch. ValueError when both are.
+        round(batch_size * offline_fraction) of them are of demonstrations and come first. Drawn
+        uniformly with replacement. While one side is empty the other gives the whole batch.
+
+        Args:
+            successes_only: only episodes with a reward make the online side.
+
+        Raises:
+            ValueError: both sides are empty.
         """
-        if not len(self._online) and not len(self._offline):
+        online = self._successes if successes_only else self._online
+        if not len(online) and not len(self._offline):
             raise ValueError("replay buffer: expected at least one transition, found none")
         from_offline = round(batch_size * offline_fraction)
-        if not len(self._online):
+        if not len(online):
             from_offline = batch_size
         elif not len(self._offline):
             from_offline = 0
-        index = np.empty(batch_size, np.int64)
-        if from_offline:
-            drawn = self.rng.integers(len(self._offline), size=from_offline)
-            index[:from_offline] = self._offline[drawn]
-        if from_offline < batch_size:
-            drawn = self.rng.integers(len(self._online), size=batch_size - from_offline)
-            index[from_offline:] = self._online[drawn]
-        following = self._next[index]
+        drawn = [
+            side[torch.randint(len(side), (count,), generator=generator)]
+            for side, count in ((self._offline, from_offline), (online, batch_size - from_offline))
+            if count
+        ]
+        return torch.cat(drawn)
 
-        def take(array: NDArray[Any], where: NDArray[np.int64]) -> torch.Tensor:
-            return torch.from_numpy(array[where])
+    def gather(self, index: torch.Tensor) -> Batch:
+        """The batch of transitions `index`, int64 (B,) on the buffer's device.
 
+        A buffer on the learner's device hands out its frames as they lie. A pinned one gathers the
+        batch's own frames, observations before next observations.
+        """
+        following = self._take(self._next, index)
+        if self._pinned:
+            both = torch.cat([index, following])
+            frames = {name: self._take(frames, both) for name, frames in self._frames.items()}
+            frame, next_frame = torch.arange(2 * len(index)).pin_memory().split(len(index))
+        else:
+            frames, frame, next_frame = self._frames, index, following
         return Batch(
-            images={name: take(array, index) for name, array in self._images.items()},
-            state=take(self._state, index),
-            base_action=take(self._base, index),
-            action=take(self._action, index),
-            reward=take(self._reward, index),
-            discount=take(self._discount, index),
-            next_images={name: take(array, following) for name, array in self._images.items()},
-            next_state=take(self._state, following),
-            next_base_action=take(self._base, following),
+            frames=frames,
+            frame=frame,
+            next_frame=next_frame,
+            state=self._take(self._state, index),
+            next_state=self._take(self._state, following),
+            base_action=self._take(self._base, index),
+            next_base_action=self._take(self._base, following),
+            action=self._take(self._action, index),
+            reward=self._take(self._reward, index),
+            discount=self._take(self._discount, index),
         )
 
-    def random_state(self) -> dict[str, Any]:
-        """State of the sampling generator, plain values."""
-        return dict(self.rng.bit_generator.state)
+    def _take(self, tensor: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        if not self._pinned:
+            return tensor.index_select(0, where)
+        out = torch.empty((len(where), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=True)
+        return torch.index_select(tensor, 0, where, out=out)
 
-    def set_random_state(self, state: dict[str, Any]) -> None:
-        """Inverse of random_state."""
-        self.rng.bit_generator.state = state
-
-    def _put(self, episode: Episode, where: NDArray[np.int64]) -> None:
-        for name in self.spec.cameras:
-            self._images[name][where] = episode.images[name]
-        self._state[where] = episode.state
-        self._base[where] = episode.base_action
-        self._action[where[:-1]] = episode.executed_action
+    def _put(self, episode: Episode, where: torch.Tensor) -> None:
         targets = n_step_targets(
             len(where) - 1, float(episode.reward), bool(episode.done), self.n_step, self.gamma
         )
-        self._reward[where[:-1]] = targets.reward
-        self._discount[where[:-1]] = targets.discount
-        self._next[where[:-1]] = where[targets.next_index]
+
+        def put(tensor: torch.Tensor, values: NDArray[Any]) -> None:
+            places = where[: len(values)]
+            if self.device.type == "cpu":
+                tensor.numpy()[places.numpy()] = values
+            else:
+                tensor.index_copy_(0, places.to(self.device), torch.tensor(values).to(self.device))
+
+        for name in self.spec.cameras:
+            put(self._frames[name], episode.images[name])
+        put(self._state, episode.state)
+        put(self._base, episode.base_action)
+        put(self._action, episode.executed_action)
+        put(self._reward, targets.reward)
+        put(self._discount, targets.discount)
+        put(self._next, where.numpy()[targets.next_index])
+
+
+def _ring_frames(capacity: int) -> int:
+    """Room for the terminal observations too; many very short episodes leave a little earlier."""
+    return capacity + max(64, capacity // 16)
