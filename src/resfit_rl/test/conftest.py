@@ -1,9 +1,15 @@
 """Fixtures that several test files share."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from resfit_rl.episode_store.episode import Episode
+
+# Test files are imported by path: what they import from beside them must be found.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

@@ -12,11 +12,72 @@ def test_shipped_configurations_are_read(path):
     assert load_agent_config(path).batch_size >= 1
 
 
-def test_the_papers_values():
-    config = load_agent_config(AGENTS / "paper.yaml")
-    assert (config.batch_size, config.utd_ratio, config.n_step, config.gamma) == (256, 4, 3, 0.99)
-    assert (config.critic_lr, config.actor_lr, config.tau) == (1e-4, 1e-6, 0.005)
-    assert (config.ensemble_size, config.target_subset, config.residual_scale) == (10, 2, 0.1)
+# total steps, buffer, gamma, n-step, residual scale, offline episodes, actor lr, exploration std
+TABLE_B2 = {
+    "can": (200_000, 200_000, 0.99, 3, 0.1, 300, 1e-6, 0.05),
+    "square": (200_000, 200_000, 0.99, 3, 0.1, 300, 1e-6, 0.05),
+    "box_cleanup": (300_000, 300_000, 0.99, 3, 0.2, 1000, 5e-6, 0.05),
+    "can_sort": (300_000, 300_000, 0.995, 5, 0.1, 1000, 1e-6, 0.025),
+    "coffee": (500_000, 300_000, 0.995, 5, 0.2, 1000, 1e-6, 0.025),
+}
+
+
+@pytest.mark.parametrize("task", TABLE_B2)
+def test_table_b2(task):
+    config = load_agent_config(AGENTS / f"{task}.yaml")
+    assert TABLE_B2[task] == (
+        config.total_steps, config.buffer_capacity, config.gamma, config.n_step,
+        config.residual_scale, config.offline_episodes, config.actor_lr, config.exploration_std,
+    )  # fmt: skip
+    # What the tasks share.
+    shared = {
+        "algorithm": "residual_td3", "batch_size": 256, "offline_fraction": 0.5, "utd_ratio": 4,
+        "warmup_steps": 10_000, "warmup_noise": 0.2, "critic_warmup_updates": 10_000,
+        "critic_lr": 1e-4, "tau": 0.005, "noise_clip": 0.3, "ensemble_size": 10,
+        "target_subset": 2, "shift_pad": 4, "base_policy": True, "zero_init_residual": True,
+        "layer_norm": True,
+    }  # fmt: skip
+    assert {key: getattr(config, key) for key in shared} == shared
+
+
+def test_table_b3():
+    config = load_agent_config(AGENTS / "rlpd.yaml")
+    tuned = {
+        "base_policy": False, "actor_lr": 1e-4, "tau": 0.01, "residual_scale": 1.0,
+        "exploration_std": 0.1, "critic_warmup_updates": 0, "zero_init_residual": False,
+        "warmup_noise": 1.0,
+    }  # fmt: skip
+    assert {key: getattr(config, key) for key in tuned} == tuned
+
+
+def test_algorithms_of_the_baselines():
+    found = {
+        name: load_agent_config(AGENTS / f"{name}.yaml").algorithm
+        for name in ("rlpd", "rlpd_default", "ibrl", "filtered_bc", "residual_ppo")
+    }
+    assert found == {
+        "rlpd": "residual_td3", "rlpd_default": "residual_td3", "ibrl": "ibrl",
+        "filtered_bc": "filtered_bc", "residual_ppo": "residual_ppo",
+    }  # fmt: skip
+
+
+def test_a_files_base(tmp_path):
+    (tmp_path / "cpu.yaml").write_text((AGENTS / "cpu.yaml").read_text())
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: cpu.yaml\ngamma: 0.5\n")
+    config = load_agent_config(mine)
+    assert config.gamma == 0.5 and config.batch_size == 32
+    for text, message in (
+        ("base: nowhere.yaml\n", "nowhere.yaml: expected a readable"),
+        ("base: mine.yaml\n", "base: expected another file, found a circle"),
+        ("base: 3\n", "base: expected a file's path, found 3"),
+        ("base: cpu.yaml\nalgorithm: sac\n", "algorithm: expected one of .* found 'sac'"),
+        ("base: cpu.yaml\nalgorithm: residual_ppo\n", "rollout_steps: expected a value"),
+        ("base: cpu.yaml\nrollout_steps: 3\n", "rollout_steps: unknown key"),
+    ):
+        mine.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            load_agent_config(mine)
 
 
 @pytest.mark.parametrize(

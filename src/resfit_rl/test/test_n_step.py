@@ -2,22 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_agent import n_step_return
 
 from resfit_rl.replay import n_step_targets
-
-
-def brute_force(rewards, done, n, gamma, value):
-    """Return of each step: rewards one by one, then the value of where the window ended."""
-    length = len(rewards)
-    returns = []
-    for t in range(length):
-        total, end = 0.0, min(t + n, length)
-        for k in range(t, end):
-            total += gamma ** (k - t) * rewards[k]
-        if not (done and end == length):
-            total += gamma ** (end - t) * value[end]
-        returns.append(total)
-    return returns
 
 
 @given(
@@ -34,9 +21,10 @@ def test_equals_the_sum_written_out(length, n, gamma, success, timeout, seed):
     targets = n_step_targets(length, reward, done, n, gamma)
     found = targets.reward + targets.discount * value[targets.next_index]
     rewards = [0.0] * (length - 1) + [reward]
-    np.testing.assert_allclose(
-        found, brute_force(rewards, done, n, gamma, value), rtol=1e-5, atol=1e-6
-    )
+    for t in range(length):
+        total, discount, index = n_step_return(rewards, done, t, n, gamma)
+        assert targets.next_index[t] == index
+        np.testing.assert_allclose(found[t], total + discount * value[index], rtol=1e-5, atol=1e-6)
     assert (np.diff(targets.next_index) >= 0).all() and targets.next_index.max() == length
 
 

@@ -275,7 +275,11 @@ class ResidualTD3(Agent):
         norms = []
         for group in parameters:
             for parameter in group:
-                parameter.grad = next(gradients)
+                gradient = next(gradients)
+                # Convolutions' come in another memory layout, which the fused Adam does not notice.
+                if gradient.stride() != parameter.stride():
+                    gradient = torch.empty_like(parameter).copy_(gradient)
+                parameter.grad = gradient
             norms.append(nn.utils.clip_grad_norm_(group, self.config.grad_clip))
         finite = torch.stack([loss.detach(), *norms]).isfinite().all()
         self._bad.copy_(torch.maximum(self._bad, 1.0 - finite.float()))
