@@ -268,12 +268,20 @@ class ReplayBuffer:
             len(where) - 1, float(episode.reward), bool(episode.done), self.n_step, self.gamma
         )
 
+        first = int(where[0])
+        # Frames follow each other, but for the one place where the ring begins again.
+        before_wrap = int((where >= first).sum())
+
         def put(tensor: torch.Tensor, values: NDArray[Any]) -> None:
-            places = where[: len(values)]
-            if self.device.type == "cpu":
-                tensor.numpy()[places.numpy()] = values
-            else:
-                tensor.index_copy_(0, places.to(self.device), torch.tensor(values).to(self.device))
+            for part, start in (
+                (values[:before_wrap], first),
+                (values[before_wrap:], self._ring_start),
+            ):
+                place = tensor[start : start + len(part)]
+                if self.device.type == "cpu":
+                    np.copyto(place.numpy(), part)
+                else:
+                    place.copy_(torch.tensor(part))
 
         for name in self.spec.cameras:
             put(self._frames[name], episode.images[name])
