@@ -57,6 +57,15 @@ def test_residual_and_noise_are_added_in_normalised_units(observation):
     )
 
 
+def test_the_warm_up_leaves_the_actor_out(observation):
+    policy = policy_with_a_residual(Normaliser.from_spec(SPEC))
+    residual, _ = residual_action(
+        policy, SPEC, observation, np.zeros(7, np.float32), "warm_up", noise_generator(3, 1, 2)
+    )
+    noise = np.random.default_rng([3, 1, 2]).uniform(-1, 1, 7) * CONFIG.warmup_noise
+    np.testing.assert_allclose(residual, noise, atol=1e-7)
+
+
 def test_the_same_step_has_the_same_noise_and_another_one_another(observation):
     def residual(*seed):
         policy = ResidualPolicy.initial(CONFIG, SPEC, Normaliser.from_spec(SPEC))

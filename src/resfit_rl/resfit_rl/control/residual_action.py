@@ -31,7 +31,8 @@ def residual_action(
         policy: None for the base action alone, without noise.
         spec: the robot's limits, within which the action always is.
         base_action: (A,) float32, robot units.
-        noise: mode of the exploration noise; 'none' is deterministic.
+        noise: mode of the exploration noise; 'none' is deterministic, 'warm_up' leaves the actor's
+            residual out.
 
     Returns:
         residual (A,) float32, normalised units, noise included; action (A,) float32, robot units.
@@ -45,6 +46,9 @@ def residual_action(
         residual = np.zeros(spec.action_dim, np.float32)
         return residual, combine(base_action, residual, lower, upper)
     residual = policy.residual(observation.images, observation.state, base_action)
+    if noise == "warm_up":
+        # The warm-up is the base action's, also where an untrained actor would not give 0.
+        residual = np.zeros_like(residual)
     residual = residual + policy.exploration_noise(rng, noise)
     # The demonstrations' range, with its floor, may reach beyond the robot's.
     action: FloatArray = np.clip(policy.combine(base_action, residual), lower, upper)
