@@ -15,6 +15,7 @@ import dataclasses
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +29,14 @@ from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from resfit_rl.agent import AgentConfig, AgentSpec, Normaliser, ResidualTD3, Speed
 from resfit_rl.agent.config import load_agent_config
 from resfit_rl.agent.draws import draw
-from resfit_rl.episode_store import Episode
+from resfit_rl.episode_store import Episode, EpisodeStore
 from resfit_rl.replay import ReplayBuffer
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "src/resfit_rl/test"))
 from reference_agent import ReferenceAgent  # noqa: E402
 
+TABLES = ["learning", "inference", "replay", "disk"]
 SIZE, STATE, ACTION, STEPS = (84, 84), 9, 7, 100
 SPEC = AgentSpec(
     {"agentview": SIZE, "robot0_eye_in_hand": SIZE},
@@ -294,6 +296,31 @@ def sampling(config: AgentConfig, device: str, episodes: int, seconds: float) ->
     )  # fmt: skip
 
 
+def disk(config: AgentConfig, episodes: int) -> None:
+    """Append, and load into a new buffer as a resumed learner does, verifying each checksum."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = EpisodeStore(folder)
+        recorded = [dataclasses.replace(episode(k), episode_id=k + 1) for k in range(episodes)]
+        start = time.perf_counter()
+        for one in recorded:
+            store.write(one)
+        written = time.perf_counter() - start
+        buffer = ReplayBuffer(SPEC, STEPS * episodes, config.n_step, config.gamma, [])
+        start = time.perf_counter()
+        for number in store.ids():
+            buffer.add(store.read(number))
+        loaded = time.perf_counter() - start
+    scale = 100_000 / (STEPS * episodes)
+    table(
+        f"Episodes on disk, {episodes} of {STEPS} steps, one file each, atomic",
+        ["", "transitions/s", "s for 100,000, scaled"],
+        [
+            ["append, with fsync", f"{1e5 / (written * scale):.0f}", f"{written * scale:.1f}"],
+            ["load and verify", f"{1e5 / (loaded * scale):.0f}", f"{loaded * scale:.1f}"],
+        ],
+    )
+
+
 def machine(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
@@ -314,6 +341,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--utd-ratio", type=int, default=4, help="in place of the configuration's")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: device: expected a CUDA device, found none")
@@ -330,9 +358,14 @@ def main() -> None:
         f"{machine(arguments.device)}; torch {torch.__version__}; {arguments.agent_config.name}; "
         f"commit {commit or 'unknown'}"
     )
-    learning(config, arguments.device, arguments.episodes, arguments.seconds)
-    inference(config, arguments.device)
-    sampling(config, arguments.device, arguments.episodes, arguments.seconds)
+    if "learning" in arguments.tables:
+        learning(config, arguments.device, arguments.episodes, arguments.seconds)
+    if "inference" in arguments.tables:
+        inference(config, arguments.device)
+    if "replay" in arguments.tables:
+        sampling(config, arguments.device, arguments.episodes, arguments.seconds)
+    if "disk" in arguments.tables:
+        disk(config, arguments.episodes)
 
 
 if __name__ == "__main__":

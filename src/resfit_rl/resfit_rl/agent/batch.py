@@ -37,9 +37,11 @@ class Batch:
     @property
     def images(self) -> dict[str, torch.Tensor]:
         """camera -> (B, H, W, 3) uint8, of the observations."""
-        return {name: frames[self.frame] for name, frames in self.frames.items()}
+        return {name: frames.index_select(0, self.frame) for name, frames in self.frames.items()}
 
     @property
     def next_images(self) -> dict[str, torch.Tensor]:
         """camera -> (B, H, W, 3) uint8, of the next observations."""
-        return {name: frames[self.next_frame] for name, frames in self.frames.items()}
+        return {
+            name: frames.index_select(0, self.next_frame) for name, frames in self.frames.items()
+        }
