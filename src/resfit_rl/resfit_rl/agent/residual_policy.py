@@ -101,12 +101,26 @@ class ResidualPolicy(nn.Module):
                     f"{label}: expected {length} finite values, found {vector.tolist()}"
                 )
             vectors.append(torch.from_numpy(vector)[None].to(device))
-        residual = self._residual(
-            self.encoder(tensors),
-            self.normaliser.normalise_state(vectors[0]),
-            self.normaliser.normalise_action(vectors[1]),
+        return self.batch_residual(tensors, *vectors)[0].cpu().numpy()
+
+    def batch_residual(
+        self, images: Mapping[str, torch.Tensor], state: torch.Tensor, base_action: torch.Tensor
+    ) -> torch.Tensor:
+        """As `residual` for B observations on the policy's device, unchecked.
+
+        Args:
+            images: camera -> (B, H, W, 3) uint8.
+            state: (B, S) float32, as recorded.
+            base_action: (B, A) float32, robot units.
+
+        Returns:
+            (B, A) float32, normalised units.
+        """
+        return self._residual(
+            self.encoder(images),
+            self.normaliser.normalise_state(state),
+            self.normaliser.normalise_action(base_action),
         )
-        return residual[0].cpu().numpy()
 
     def _residual(
         self, features: torch.Tensor, state: torch.Tensor, base: torch.Tensor
