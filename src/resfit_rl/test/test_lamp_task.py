@@ -45,6 +45,7 @@ def test_it_learns_and_each_part_matters():
         variant: np.mean([success for curve in own for _, success in curve[-3:]])
         for variant, own in curves.items()
     }
+    assert np.mean([curve[-1][1] for curve in curves["full"]]) > 0.9
     assert late["full"] > 0.8
     assert late["no_layer_norm"] < late["full"] - 0.03
     assert late["no_demonstrations"] < late["full"] - 0.15
