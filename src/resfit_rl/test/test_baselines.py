@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_reference_equality import CONFIG, NORMALISER, SPEC, replay
+from test_reference_equality import CONFIG, NORMALISER, SPEC, episode, replay
 
 from resfit_rl.agent import (
     IBRL,
@@ -66,7 +66,7 @@ def test_each_learns_saves_continues_and_acts(algorithm, tmp_path):
     other = agent(algorithm)
     other.load_state_dict(copy.deepcopy(learning.state_dict()))
     assert other.updates_owed(30, buffer) == learning.updates_owed(30, buffer)
-    buffer.add(replay_episode(buffer, 9))
+    buffer.add(rollout(9))
     if learning.updates_owed(50, buffer):
         assert learning.update(buffer) == other.update(buffer)
 
@@ -84,22 +84,9 @@ def test_each_learns_saves_continues_and_acts(algorithm, tmp_path):
     )
 
 
-def replay_episode(buffer, episode_id, length=25):
-    """A new episode long enough to be a rollout of PPO."""
-    from resfit_rl.episode_store import Episode
-
-    rng = np.random.default_rng(episode_id)
-    images = {
-        name: rng.integers(0, 256, (length + 1, *size, 3), np.uint8)
-        for name, size in SPEC.cameras.items()
-    }
-    return Episode(
-        "t", "i", "b", episode_id, 0, "success", 1.0, True, images,
-        rng.normal(size=(length + 1, 3)).astype(np.float32),
-        rng.uniform(-0.5, 0.7, (length + 1, 2)).astype(np.float32),
-        rng.uniform(-0.5, 0.7, (length, 2)).astype(np.float32),
-        np.zeros(length, np.int64), np.arange(length + 1),
-    )  # fmt: skip
+def rollout(episode_id, length=25):
+    """A new success, long enough to be a rollout of PPO."""
+    return episode(episode_id, length, "success", np.random.default_rng(episode_id))
 
 
 # -- IBRL -----------------------------------------------------------------------------------------
@@ -203,9 +190,9 @@ def test_ppo_learns_from_each_rollout_once():
     assert learning.updates == minibatches and learning.updates_owed(steps, buffer) == 0
     with pytest.raises(ValueError, match="an episode to learn from"):
         learning.update(buffer)
-    buffer.add(replay_episode(buffer, 5, length=19))
+    buffer.add(rollout(5, length=19))
     assert learning.updates_owed(steps + 19, buffer) == 0  # Less than a rollout.
-    buffer.add(replay_episode(buffer, 6, length=1))
+    buffer.add(rollout(6, length=1))
     assert learning.updates_owed(steps + 20, buffer) == 2 * math.ceil(20 / CONFIG.batch_size)
 
 

@@ -33,25 +33,26 @@ NORMALISER = Normaliser(
 )  # fmt: skip
 
 
+def episode(episode_id, length, outcome, rng):
+    """A random episode that fits SPEC."""
+    return Episode(
+        "t", "i", "b", episode_id, 0, outcome, float(outcome == "success"),
+        outcome != "timeout",
+        {n: rng.integers(0, 256, (length + 1, *s, 3), np.uint8)
+         for n, s in SPEC.cameras.items()},
+        rng.normal(size=(length + 1, 3)).astype(np.float32),
+        rng.uniform(-0.5, 0.7, (length + 1, 2)).astype(np.float32),
+        rng.uniform(-0.5, 0.7, (length, 2)).astype(np.float32),
+        np.zeros(length, np.int64), np.arange(length + 1),
+    )  # fmt: skip
+
+
 def replay(device="cpu", pinned=False):
     rng = np.random.default_rng(0)
-
-    def episode(episode_id, length, outcome):
-        return Episode(
-            "t", "i", "b", episode_id, 0, outcome, float(outcome == "success"),
-            outcome != "timeout",
-            {n: rng.integers(0, 256, (length + 1, *s, 3), np.uint8)
-             for n, s in SPEC.cameras.items()},
-            rng.normal(size=(length + 1, 3)).astype(np.float32),
-            rng.uniform(-0.5, 0.7, (length + 1, 2)).astype(np.float32),
-            rng.uniform(-0.5, 0.7, (length, 2)).astype(np.float32),
-            np.zeros(length, np.int64), np.arange(length + 1),
-        )  # fmt: skip
-
-    offline = [episode(100, 9, "success"), episode(101, 5, "success")]
+    offline = [episode(100, 9, "success", rng), episode(101, 5, "success", rng)]
     buffer = ReplayBuffer(SPEC, 100, CONFIG.n_step, CONFIG.gamma, offline, device, pinned=pinned)
     for k, outcome in enumerate(("failure", "timeout", "success", "safety_stop"), start=1):
-        buffer.add(episode(k, 5 + k, outcome))
+        buffer.add(episode(k, 5 + k, outcome, rng))
     return buffer
 
 

@@ -79,6 +79,7 @@ def test_an_old_verdict_holds_the_robot(graph):
             break
         stamp = stamp_to_ns(executed.header.stamp)
     assert executed.held and "safety" in executed.reason
+    assert stamp < stamp_to_ns(executed.header.stamp)
     assert not np.any(executed.action[:6])
 
 

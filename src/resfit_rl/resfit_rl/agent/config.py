@@ -79,7 +79,7 @@ class ResidualPPOConfig(AgentConfig):
     """Residual PPO has these terms besides; `exploration_std` is where its deviation starts.
 
     Of the off-policy terms it uses batch_size (of a minibatch), gamma, actor_lr, encoder_lr,
-    critic_lr, grad_clip, shift_pad and the networks' sizes, with a value function in place of the
+    critic_lr, grad_clip and the networks' sizes, with a value function in place of the
     Q ensemble.
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Self
 
 import torch
 
@@ -36,18 +35,6 @@ class IBRLPolicy(ResidualPolicy):
         super().__init__(config, spec, encoder, actor, normaliser)
         self.critic = copy.deepcopy(critic or Critic(spec, config, encoder.patches))
         self.requires_grad_(False)
-
-    @classmethod
-    def initial(
-        cls, config: AgentConfig, spec: AgentSpec, normaliser: Normaliser, seed: int = 0
-    ) -> Self:
-        """An untrained policy."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            encoder = Encoder(spec, config)
-            critic = Critic(spec, config, encoder.patches)
-            actor = Actor(spec, config, encoder.patches)
-        return cls(config, spec, encoder, actor, normaliser, critic)
 
     def _residual(
         self, features: torch.Tensor, state: torch.Tensor, base: torch.Tensor

@@ -60,7 +60,8 @@ class ResidualPolicy(nn.Module):
             torch.manual_seed(seed)
             encoder = Encoder(spec, config)
             actor = Actor(spec, config, encoder.patches)
-        return cls(config, spec, encoder, actor, normaliser)
+            # Inside: an algorithm's policy may draw weights of its own.
+            return cls(config, spec, encoder, actor, normaliser)
 
     @torch.inference_mode()
     def residual(

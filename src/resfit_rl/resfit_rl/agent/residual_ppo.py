@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resfit_rl.agent.agent import Agent
-from resfit_rl.agent.augmentation import shifted_frames
 from resfit_rl.agent.config import AgentConfig, ResidualPPOConfig
 from resfit_rl.agent.networks import Actor, Critic, Encoder
 from resfit_rl.agent.normaliser import Normaliser
@@ -209,11 +208,7 @@ class ResidualPPO(Agent):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Mean residual (B, A), V (B,) and the residual that was executed (B, A)."""
         batch = replay.gather(index.to(replay.device))
-        no_shift = torch.zeros(2, len(index), dtype=torch.int64, device=replay.device)
-        images = {
-            name: shifted_frames(frames, batch.frame, no_shift, 0).to(self.device)
-            for name, frames in batch.frames.items()
-        }
+        images = {name: image.to(self.device) for name, image in batch.images.items()}
         state = self.normaliser.normalise_state(batch.state.to(self.device))
         base = self._base(batch.base_action.to(self.device))
         action = self.normaliser.normalise_action(batch.action.to(self.device)).clamp(-1.0, 1.0)
