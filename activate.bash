@@ -17,6 +17,9 @@ if ! command -v ros2 >/dev/null; then
 fi
 source "$_resfit_root/install/setup.bash"
 export MUJOCO_GL=${MUJOCO_GL:-egl} HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1}
+# Fast DDS's shared memory has locks that a process killed while holding one never gives back: the
+# others then wait in publish() for ever. Sockets know no such state.
+export FASTDDS_BUILTIN_TRANSPORTS=${FASTDDS_BUILTIN_TRANSPORTS:-UDPv4}
 # A robot lab's network carries other graphs: stay on this machine unless told otherwise.
 export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
 unset _resfit_root _distribution

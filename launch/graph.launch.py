@@ -88,8 +88,9 @@ def generate_launch_description():
         DeclareLaunchArgument(
             "base_policy",
             default_value="act",
-            choices=["act", "scripted", "replayed"],
-            description="The frozen policy that the residual corrects.",
+            choices=["act", "diffusion", "vqbet", "smolvla", "lerobot", "scripted", "replayed"],
+            description="The frozen policy that the residual corrects; lerobot: any of LeRobot's "
+            "types, by its folder.",
         ),
         DeclareLaunchArgument(
             "base_policy_path",

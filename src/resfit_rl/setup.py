@@ -8,9 +8,10 @@ setup(
     maintainer="resfit maintainers",
     maintainer_email="maintainers@resfit.example",
     packages=find_packages(exclude=["test", "test.*"]),
+    package_data={"resfit_rl.simulation.scenes": ["objects/*.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/resfit_rl"]),
         ("share/resfit_rl", ["package.xml"]),
     ],
-    zip_safe=True,
+    zip_safe=False,
 )

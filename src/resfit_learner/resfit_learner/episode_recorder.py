@@ -16,7 +16,7 @@ from resfit_interfaces.msg import (
     ExecutedAction,
     NodeHeartbeat,
 )
-from resfit_rl.base_policies import BasePolicyError, base_policy_identity
+from resfit_rl.base_policies import BASE_POLICIES, BasePolicyError, base_policy_identity
 from resfit_rl.episode_store import (
     Episode,
     EpisodeAssembler,
@@ -57,7 +57,7 @@ class EpisodeRecorder(Node):
             "base_policy",
             "act",
             "kind of the base policy that acts",
-            choices=("act", "scripted", "replayed"),
+            choices=BASE_POLICIES,
         )
         base_path = declare(self, "base_policy_path", "", "its folder or file; '' for scripted")
         width = declare(self, "image_width", 84, "width of every camera, pixels", range=(16, 4096))

@@ -21,7 +21,7 @@ from std_srvs.srv import Trigger
 
 from resfit_interfaces.msg import EpisodeStored, LearnerStatus, NodeHeartbeat, PolicyWeights
 from resfit_rl.agent import DivergedError, load_agent_config
-from resfit_rl.base_policies import BasePolicyError, base_policy_identity
+from resfit_rl.base_policies import BASE_POLICIES, BasePolicyError, base_policy_identity
 from resfit_rl.control import ChunkSchedule
 from resfit_rl.episode_store import Episode, claim_role, open_run
 from resfit_rl.learning import CheckpointError, Learner, LearningLoop, Publication
@@ -54,7 +54,7 @@ class LearnerNode(Node):
             "base_policy",
             "act",
             "kind of the base policy that acts",
-            choices=("act", "scripted", "replayed"),
+            choices=BASE_POLICIES,
         )
         self._base_policy_path = declare(
             self, "base_policy_path", "", "its folder or file; '' for scripted"

@@ -29,7 +29,7 @@ from resfit_rl.agent import (
     load_agent_config,
 )
 from resfit_rl.agent.residual_policy import NoiseMode
-from resfit_rl.base_policies import BasePolicyError, load_base_policy
+from resfit_rl.base_policies import BASE_POLICIES, BasePolicyError, load_base_policy
 from resfit_rl.control import ChunkedBase, ChunkSchedule, LateChunkError
 from resfit_rl.control.residual_action import noise_generator, residual_action
 from resfit_rl.episode_store import open_run
@@ -66,7 +66,7 @@ class Policy(Node):
             "base_policy",
             "act",
             "kind of base policy",
-            choices=("act", "scripted", "replayed"),
+            choices=BASE_POLICIES,
         )
         path = declare(self, "base_policy_path", "", "its weights or recording; '' for scripted")
         replan_interval = declare(

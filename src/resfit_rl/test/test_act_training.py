@@ -7,7 +7,8 @@ import torch
 
 from resfit_rl.base_policies import load_base_policy
 from resfit_rl.base_policies.act import save_act
-from resfit_rl.base_policies.train_act import ACTTraining, ChunkDataset, Trainer
+from resfit_rl.base_policies.train_act import ACTTraining
+from resfit_rl.base_policies.training import ChunkDataset, Trainer
 from resfit_rl.configuration import load_dataclass
 from resfit_rl.observation import Observation
 from resfit_rl.tasks import get_task
@@ -25,16 +26,23 @@ TINY = ACTTraining(
     n_encoder_layers=1,
     n_decoder_layers=1,
     dropout=0.0,
+    use_vae=False,
+    latent_dim=4,
+    n_vae_encoder_layers=1,
+    kl_weight=1.0,
     steps=120,
     batch_size=16,
     learning_rate=3e-3,
     backbone_learning_rate=3e-3,
     weight_decay=1e-4,
     grad_clip=10.0,
+    warmup_steps=100,
     cosine_decay=True,
     shift_pad=1,
     bfloat16=False,
     save_every=10,
+    evaluate_every=0,
+    evaluate_episodes=2,
 )
 
 
@@ -146,10 +154,37 @@ def test_loss_that_is_not_finite_stops():
         training.train_step()
 
 
-@pytest.mark.parametrize("name", ["act_small", "act_paper"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("act_*.yaml")))
 def test_shipped_configurations_are_valid(name):
     config = load_dataclass(CONFIGS / f"{name}.yaml", ACTTraining)
     assert asdict(config)["chunk_size"] == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [("act_paper", 50_000), ("act_paper_can_sort", 100_000), ("act_paper_coffee", 200_000)],
+)
+def test_paper_configurations_are_table_b1(name, steps):
+    config = load_dataclass(CONFIGS / f"{name}.yaml", ACTTraining)
+    table = {
+        "steps": steps,
+        "batch_size": 256,
+        "learning_rate": 1e-4,
+        "backbone_learning_rate": 1e-5,
+        "weight_decay": 1e-4,
+        "grad_clip": 10.0,
+        "chunk_size": 20,
+        "vision_backbone": "resnet18",
+        "dim_model": 512,
+        "n_heads": 8,
+        "dim_feedforward": 3200,
+        "n_encoder_layers": 4,
+        "n_decoder_layers": 1,
+        "use_vae": False,
+        "dropout": 0.1,
+        "evaluate_episodes": 100,
+    }
+    assert {key: asdict(config)[key] for key in table} == table
 
 
 @pytest.mark.parametrize(

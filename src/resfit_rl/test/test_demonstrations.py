@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+from resfit_rl.base_policies.scripted import ScriptedExpert
 from resfit_rl.demonstrations import (
     Demonstration,
     DemonstrationsError,
@@ -125,6 +126,33 @@ def test_not_finite_is_refused_by_name_and_index(copy, column):
         load_demonstrations(copy, _TASK, _SIZE)
 
 
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0, 0, 0, 0, -1.002, 0, 0], "action pitch: expected -1 to 1, found -1.002"),
+        ([0, 0, 0], "action: expected 7 finite values"),
+    ],
+)
+def test_bad_action_is_refused(copy, values, text):
+    def change(frame):
+        frame.at[5, "action"] = np.array(values, np.float32)
+        return frame
+
+    _edit(copy, change)
+    with pytest.raises(DemonstrationsError, match=f"episode 1, frame 1: {text}"):
+        load_demonstrations(copy, _TASK, _SIZE)
+
+
+def test_what_the_reader_would_refuse_is_not_written(tmp_path):
+    bad = _made(3)
+    bad.action[1, 2] = np.nan
+    with pytest.raises(DemonstrationsError, match="episode 1, frame 1: action: expected 7 finite"):
+        _write(tmp_path / "can", [_made(4), bad])
+    with pytest.raises(DemonstrationsError, match="episode 0: action: expected 2 frames or more"):
+        _write(tmp_path / "can", [_made(1)])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_missing_frame_and_broken_picture_are_refused(copy):
     def break_picture(frame):
         frame.at[2, "observation.images.agentview"] = {"bytes": b"not a PNG", "path": None}
@@ -177,7 +205,7 @@ def test_command_records_the_expert_and_knows_what_is_complete(tmp_path, capfd):
     (demonstration,) = load_demonstrations(root, _TASK, _SIZE)
     assert demonstration.images["agentview"].std() > 5
     np.testing.assert_array_equal(demonstration.action[0, 6], -1)
-    assert asdict(_identity(root))["expert"] == "scripted:can:1"
+    assert asdict(_identity(root))["expert"] == ScriptedExpert("can").identity
 
     assert main([*arguments, "--episodes", "1", "--seed", "3"]) == 0
     assert "complete" in capfd.readouterr().out

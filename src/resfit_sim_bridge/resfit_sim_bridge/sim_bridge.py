@@ -22,7 +22,7 @@ from resfit_interfaces.msg import (
 )
 from resfit_interfaces.srv import ResetRobot
 from resfit_rl.simulation import Frame, RenderOptions, Simulation, SimulationError
-from resfit_rl.tasks import get_task
+from resfit_rl.tasks import get_task, task_names
 from resfit_ros import qos
 from resfit_ros.conversions import NANOSECONDS, diagnostics, ns_to_stamp, stamp_to_ns
 from resfit_ros.heartbeat import Heartbeat
@@ -69,8 +69,7 @@ class SimBridge(Node):
         steady = RclpyClock(clock_type=ClockType.STEADY_TIME)
         period = round(NANOSECONDS / self._task.control_frequency)
         self._stepping = Stepping(period, self._real_time, round(self._deadline * period))
-        self._start_action = np.nan_to_num(np.array(self._task.hold_template), nan=0.0)
-        self._gate = ActionGate(self._gate_config(), self._start_action)
+        self._gate = ActionGate(self._gate_config(), self._simulation.start_action)
         self._command: Command | None = None
         self._safety: SafetyVerdict | None = None
         self._heard: dict[str, float] = {}  # role -> s
@@ -118,7 +117,12 @@ class SimBridge(Node):
 
     def _declare_parameters(self) -> None:
         self._task = get_task(
-            declare(self, "task", "square", "Task: square, can, or a robosuite environment.")
+            declare(
+                self,
+                "task",
+                "square",
+                f"Task: {', '.join(task_names())}, or a robosuite environment.",
+            )
         )
         mode = declare(
             self,
@@ -292,7 +296,7 @@ class SimBridge(Node):
             self._break(f"reset with seed {seed}: {error}")
             return
         self._stepping.reset(episode_id, self._time, time.monotonic_ns())
-        self._gate.reset(self._start_action)
+        self._gate.reset(self._simulation.start_action)
         self._broken = ""
         self._heartbeat.set(NodeHeartbeat.READY)
         self._reset_counters()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from torch import nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from resfit_rl.agent.spec import AgentSpec
+from resfit_rl.base_policies.checkpoint_folder import replaced_folder
 from resfit_rl.base_policies.identity import base_policy_identity
 from resfit_rl.base_policies.interface import BasePolicyError
 from resfit_rl.observation import Observation
@@ -45,6 +44,10 @@ class ACTSize:
     n_encoder_layers: int
     n_decoder_layers: int
     dropout: float
+    # Of the variational encoder, which is there while training only.
+    use_vae: bool = False
+    latent_dim: int = 32
+    n_vae_encoder_layers: int = 4
 
 
 class NormalisedACT(nn.Module):
@@ -72,7 +75,6 @@ class NormalisedACT(nn.Module):
             | {OBS_STATE: PolicyFeature(FeatureType.STATE, (spec.state_dim,))},
             output_features={"action": PolicyFeature(FeatureType.ACTION, (spec.action_dim,))},
             n_action_steps=size.chunk_size,
-            use_vae=False,
             pretrained_backbone_weights=None,
             device="cpu",
             **(asdict(size) | ({"vision_backbone": "resnet18"} if small else {})),
@@ -99,13 +101,43 @@ class NormalisedACT(nn.Module):
 
     def forward(self, images: Mapping[str, torch.Tensor], state: torch.Tensor) -> torch.Tensor:
         """Images (B, H, W, 3) uint8 and states (B, S) -> normalised actions (B, chunk, A)."""
+        return self._act(images, state)[0]
+
+    def loss(
+        self,
+        images: Mapping[str, torch.Tensor],
+        state: torch.Tensor,
+        action: torch.Tensor,
+        is_pad: torch.Tensor,
+        kl_weight: float = 0.0,
+    ) -> torch.Tensor:
+        """L1 on normalised actions, and the VAE's divergence from a unit Gaussian.
+
+        Args:
+            action: (B, chunk, A), robot units.
+            is_pad: (B, chunk) bool, actions that count for nothing.
+        """
+        target = self.normalise_action(action)
+        extra = {"action": target, "action_is_pad": is_pad} if self.size.use_vae else {}
+        predicted, (mean, log_variance) = self._act(images, state, **extra)
+        valid = ~is_pad.unsqueeze(-1)
+        error = (predicted.float() - target).abs() * valid
+        loss = error.sum() / (valid.sum() * target.shape[-1])
+        if mean is None or log_variance is None:
+            return loss
+        divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(-1)
+        return loss + kl_weight * divergence.mean()
+
+    def _act(
+        self, images: Mapping[str, torch.Tensor], state: torch.Tensor, **extra: torch.Tensor
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor | None, torch.Tensor | None]]:
         pictures = [
             # Pixels to about [-2, 2].
             (images[name].permute(0, 3, 1, 2).float() / 255.0 - 0.5) / 0.25
             for name in self.spec.cameras
         ]
-        batch = {OBS_IMAGES: pictures, OBS_STATE: (state - self.state_mean) / self.state_std}
-        return self.act(batch)[0]
+        state = (state - self.state_mean) / self.state_std
+        return self.act({OBS_IMAGES: pictures, OBS_STATE: state, **extra})
 
     def normalise_action(self, action: torch.Tensor) -> torch.Tensor:
         """(..., A), robot units -> normalised."""
@@ -212,19 +244,9 @@ def save_act(model: NormalisedACT, task: Task, folder: Path, made: Mapping[str, 
         "act": asdict(model.size),
         "made": dict(made),
     }
-    new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    save_file(tensors, new / "model.safetensors")
-    (new / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    if folder.exists():
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(folder, old)
-        os.rename(new, folder)
-        shutil.rmtree(old)
-    else:
-        os.rename(new, folder)
+    with replaced_folder(folder) as new:
+        save_file(tensors, new / "model.safetensors")
+        (new / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def load_act(folder: Path | str, task: Task, device: torch.device | str = "cpu") -> ACTBasePolicy:

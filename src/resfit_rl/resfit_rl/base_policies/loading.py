@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resfit_rl.base_policies.interface import BasePolicy, BasePolicyError
+from resfit_rl.base_policies.identity import require_kind
+from resfit_rl.base_policies.interface import BasePolicy
 from resfit_rl.tasks import Task
 
 
@@ -14,12 +15,16 @@ def load_base_policy(
     """The base policy of `task`.
 
     Args:
-        kind: 'act' (LeRobot's ACT), 'scripted' (expert, simulator only) or 'replayed'.
-        path: checkpoint folder of 'act', file of 'replayed'; unused by 'scripted'.
+        kind: 'act' (LeRobot's ACT as `train-base` writes it), 'scripted' (expert, simulator only),
+            'replayed', 'lerobot' (any policy of LeRobot), or the name of one of LeRobot's types,
+            which the files must then be of.
+        path: checkpoint folder, or Hub name of a LeRobot policy, file of 'replayed'; unused by
+            'scripted'.
 
     Raises:
-        BasePolicyError: another kind, or files that do not fit the task.
+        BasePolicyError: another kind, files that do not fit the task, or missing packages.
     """
+    require_kind(kind)
     # Imported here: each kind brings a heavy library that the others do without.
     if kind == "act":
         from resfit_rl.base_policies.act import load_act
@@ -33,4 +38,6 @@ def load_base_policy(
         from resfit_rl.base_policies.replayed import load_replayed
 
         return load_replayed(path or "", task)
-    raise BasePolicyError(f"base policy: expected act, scripted or replayed, found {kind!r}")
+    from resfit_rl.base_policies.lerobot_policy import load_lerobot
+
+    return load_lerobot(path, task, device, None if kind == "lerobot" else kind)

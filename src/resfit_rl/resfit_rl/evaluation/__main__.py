@@ -3,132 +3,194 @@
 from __future__ import annotations
 
 import argparse
+import io
+import json
+import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from resfit_rl.base_policies import BasePolicy, BasePolicyError, load_base_policy
-from resfit_rl.control import ChunkSchedule
-from resfit_rl.evaluation.rollout import Rollout, rollout
-from resfit_rl.evaluation.statistics import wilson_interval
-from resfit_rl.simulation import RenderOptions, Simulation, SimulationError
+from resfit_rl.base_policies import BASE_POLICIES, BasePolicyError, base_policy_identity
+from resfit_rl.episode_store.atomic_file import write_atomically
+from resfit_rl.evaluation.parallel import (
+    Candidate,
+    EpisodeResult,
+    EvaluationError,
+    run_episodes,
+)
+from resfit_rl.evaluation.pictures import contact_sheet
+from resfit_rl.evaluation.record import FILE, compare, read_record, record, summary
+from resfit_rl.simulation import SimulationError
 from resfit_rl.tasks import Task, UnknownTaskError, get_task
+
+# They look at no picture.
+_BLIND = ("scripted", "replayed")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m resfit_rl.evaluation",
-        description="Run a base policy in simulation and report its success.",
+        prog="evaluate",
+        description="Run a base policy on seeded starts in simulation and report its success.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--task", default="square", help="can, square or a robosuite environment")
-    parser.add_argument("--policy", choices=("scripted", "act"), default="scripted")
-    parser.add_argument("--path", type=Path, help="of an act policy (None: models/act_TASK)")
-    parser.add_argument("--episodes", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0, help="of the first episode")
+    parser.add_argument("--task", default="square", help="a task or a robosuite environment")
+    parser.add_argument("--policy", choices=BASE_POLICIES, default="scripted")
+    parser.add_argument("--path", help="of the policy's files (None: models/POLICY_TASK)")
+    parser.add_argument("--episodes", type=_positive, default=50)
+    parser.add_argument("--seed", type=int, default=0, help="of the first; the next ones count up")
+    parser.add_argument(
+        "--workers", type=_positive, default=len(os.sched_getaffinity(0)), help="processes"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder (None: runs/evaluations/TASK_POLICY_IDENTITY)"
+    )
+    parser.add_argument(
+        "--pictures", type=int, default=3, help="episodes of each outcome on its contact sheet"
+    )
     parser.add_argument(
         "--replan-interval", type=int, default=3, help="steps from chunk to chunk; scripted: 1"
     )
     parser.add_argument(
         "--lead", type=int, default=2, help="steps that a chunk is predicted ahead; scripted: 0"
     )
-    parser.add_argument("--device", default="cpu", help="of an act policy: cpu or cuda")
+    parser.add_argument("--max-steps", type=_positive, help="of an episode (None: the task's)")
+    parser.add_argument("--device", default="cpu", help="of the policy: cpu or cuda")
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        type=Path,
+        metavar=("A", "B"),
+        help="two evaluations of the same starts instead: their folders or JSON files",
+    )
     options = parser.parse_args(arguments)
-    if options.episodes < 1:
-        parser.error(f"--episodes: expected 1 or more, found {options.episodes}")
-    if options.policy == "act" and options.path is None:
-        options.path = Path("models") / f"act_{options.task}"
+    options.command = " ".join(
+        ["./resfit evaluate", *(sys.argv[1:] if arguments is None else arguments)]
+    )
+    if options.path is None and options.policy not in _BLIND:
+        options.path = f"models/{options.policy}_{options.task}"
     try:
+        if options.compare:
+            print(compare(*(read_record(path) for path in options.compare)))
+            return 0
         return _run(options)
-    except (BasePolicyError, SimulationError, UnknownTaskError, ValueError) as error:
-        print(f"evaluation: {error}", file=sys.stderr)
+    except (
+        BasePolicyError,
+        EvaluationError,
+        SimulationError,
+        UnknownTaskError,
+        OSError,
+        ValueError,
+    ) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("evaluate: stopped before the first episode ended", file=sys.stderr)
         return 130
 
 
 def _run(options: argparse.Namespace) -> int:
     task = get_task(options.task)
-    policy = load_base_policy(options.policy, task, options.path, device=options.device)
-    scripted = options.policy == "scripted"
-    schedule = (
-        ChunkSchedule(1) if scripted else ChunkSchedule(options.replan_interval, options.lead)
+    identity = base_policy_identity(options.policy, task, options.path)
+    candidate = Candidate(
+        task=task.name,
+        policy=options.policy,
+        path=options.path,
+        device=options.device,
+        replan_interval=options.replan_interval,
+        lead=options.lead,
+        max_steps=options.max_steps,
+        rendering=options.policy not in _BLIND,
     )
-    # The scripted expert looks at no picture.
-    simulation = Simulation(task, rendering=None if scripted else RenderOptions())
-    episodes: list[Rollout] = []
+    seeds = range(options.seed, options.seed + options.episodes)
+    workers = min(options.workers, len(seeds))
+    episodes: list[EpisodeResult] = []
+    kept: dict[str, list[EpisodeResult]] = {}
     start = time.monotonic()
+    running = run_episodes(candidate, seeds, workers)
     try:
-        for seed in range(options.seed, options.seed + options.episodes):
-            episode = rollout(simulation, policy, schedule, seed)
+        for episode in running:
+            chosen = kept.setdefault(episode.outcome, [])
+            if len(chosen) < options.pictures:
+                chosen.append(episode)
             # Pictures of many episodes would fill the memory.
-            frames = tuple(replace(frame, images={}) for frame in episode.frames)
-            episodes.append(replace(episode, frames=frames))
-            print(_progress(episodes, options.episodes, time.monotonic() - start), flush=True)
+            episodes.append(replace(episode, pictures=()))
+            print(_progress(episodes, len(seeds), time.monotonic() - start), flush=True)
+    except KeyboardInterrupt:
+        if not episodes:
+            raise
     finally:
-        simulation.close()
-    print(_summary(task, policy, schedule, episodes))
-    return 0
+        running.close()  # ends the worker processes
+    stopped = len(episodes) < len(seeds)
+    found = record(
+        task,
+        candidate,
+        seeds,
+        episodes,
+        workers=workers,
+        seconds=time.monotonic() - start,
+        command=options.command,
+    )
+    if stopped:
+        print(f"stopped after {len(episodes)} of {len(seeds)} episodes; of these:")
+    print(summary(task, found, episodes))
+    out = options.out or Path("runs/evaluations") / "_".join(
+        [task.name, options.policy, identity.rpartition(":")[2][:8]]
+    )
+    write_atomically(out / FILE, (json.dumps(found, indent=2) + "\n").encode())
+    print(f"{out / FILE}: written", flush=True)
+    if not stopped:
+        _write_sheets(task, candidate, kept, out, workers)
+    return 130 if stopped else 0
 
 
-def _progress(episodes: list[Rollout], total: int, seconds: float) -> str:
+def _write_sheets(
+    task: Task,
+    candidate: Candidate,
+    kept: dict[str, list[EpisodeResult]],
+    out: Path,
+    workers: int,
+) -> None:
+    """One contact sheet per outcome; one of an earlier evaluation goes away."""
+    if not candidate.rendering:
+        # Run again for the pictures: rendering all would take far longer.
+        seeds = sorted(episode.seed for chosen in kept.values() for episode in chosen)
+        seen = {
+            episode.seed: episode
+            for episode in run_episodes(replace(candidate, rendering=True), seeds, workers)
+        }
+        kept = {name: [seen[episode.seed] for episode in kept[name]] for name in kept}
+    for outcome in ("success", "failure"):
+        file = out / f"{outcome}.png"
+        file.unlink(missing_ok=True)
+        if chosen := kept.get(outcome):
+            png = io.BytesIO()
+            contact_sheet(chosen, f"{task.name}, {chosen[0].identity}: {outcome}").save(png, "PNG")
+            write_atomically(file, png.getvalue())
+            print(f"{file}: written", flush=True)
+
+
+def _progress(episodes: Sequence[EpisodeResult], total: int, seconds: float) -> str:
     last = episodes[-1]
     successes = sum(episode.success for episode in episodes)
     peaks = ", ".join(
         f"{wrist} {force:.1f} N {torque:.2f} N m"
         for wrist, (force, torque) in last.wrench_peaks().items()
     )
-    steps = sum(len(episode.actions) for episode in episodes)
+    steps = sum(episode.steps for episode in episodes)
     return (
-        f"episode {len(episodes)}/{total} seed {last.seed}: "
-        f"{'success' if last.success else 'failure'}, {len(last.actions)} steps, peak {peaks}; "
-        f"success {successes}/{len(episodes)}, {steps / seconds:.0f} steps/s, "
+        f"episode {len(episodes)}/{total} seed {last.seed}: {last.outcome}, {last.steps} steps, "
+        f"peak {peaks}; success {successes}/{len(episodes)}, {steps / seconds:.0f} steps/s, "
         f"{seconds / len(episodes) * (total - len(episodes)):.0f} s left"
     )
 
 
-def _summary(
-    task: Task, policy: BasePolicy, schedule: ChunkSchedule, episodes: list[Rollout]
-) -> str:
-    successes = sum(episode.success for episode in episodes)
-    low, high = wilson_interval(successes, len(episodes))
-    lengths = [len(episode.actions) for episode in episodes]
-    change = np.max(
-        [np.abs(np.diff(e.actions, axis=0)).max(axis=0, initial=0) for e in episodes], axis=0
-    )
-    lines = [
-        f"{task.name}, {policy.identity}, replan interval {schedule.replan_interval}, "
-        f"lead {schedule.lead}, seeds {episodes[0].seed} to {episodes[-1].seed}",
-        f"success {successes}/{len(episodes)} = {successes / len(episodes):.3f}, "
-        f"95 % Wilson interval {low:.3f} to {high:.3f}",
-        f"mean length {np.mean(lengths):.1f} steps",
-    ]
-    for wrist in task.wrists:
-        wrenches = [
-            np.linalg.norm(
-                (
-                    np.array([f.wrenches[wrist] for f in e.frames]) - e.frames[0].wrenches[wrist]
-                ).reshape(-1, 2, 3),
-                axis=2,
-            )
-            for e in episodes
-        ]
-        for name, unit, values in zip(
-            ("force", "torque"), ("N", "N m"), np.concatenate(wrenches).T, strict=True
-        ):
-            median, rare = np.percentile(values, [50, 99])
-            lines.append(
-                f"{wrist} {name} of a step, tared at reset: p50 {median:.2f}, p99 {rare:.2f}, "
-                f"max {values.max():.2f} {unit}"
-            )
-    changes = ", ".join(
-        f"{name} {value:.2f}" for name, value in zip(task.action_names, change, strict=True)
-    )
-    lines.append(f"largest change of the action from step to step: {changes}")
-    return "\n".join(lines)
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, found {value}")
+    return value
 
 
 if __name__ == "__main__":

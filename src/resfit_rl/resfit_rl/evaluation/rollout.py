@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resfit_rl.base_policies.interface import BasePolicy
-from resfit_rl.control import ChunkSchedule
+from resfit_rl.control import ChunkedBase, ChunkSchedule
 from resfit_rl.simulation import Frame, Simulation
 
 
@@ -29,14 +30,22 @@ class Rollout:
     frames: tuple[Frame, ...]
     actions: NDArray[np.float32]
 
+    def wrench_norms(self) -> dict[str, NDArray[np.float64]]:
+        """wrist -> (frames, 2) float64: force (N) and torque (N m), tared at the first frame."""
+        return {
+            wrist: np.linalg.norm(
+                (np.array([frame.wrenches[wrist] for frame in self.frames]) - first).reshape(
+                    -1, 2, 3
+                ),
+                axis=2,
+            )
+            for wrist, first in self.frames[0].wrenches.items()
+        }
+
     def wrench_peaks(self) -> dict[str, tuple[float, float]]:
         """wrist -> largest force (N) and torque (N m) of the episode, tared at its first frame."""
-        peaks = {}
-        for wrist, first in self.frames[0].wrenches.items():
-            tared = np.array([frame.wrenches[wrist] for frame in self.frames]) - first
-            norms = np.linalg.norm(tared.reshape(-1, 2, 3), axis=2).max(axis=0)
-            peaks[wrist] = (float(norms[0]), float(norms[1]))
-        return peaks
+        peaks = {wrist: norms.max(axis=0) for wrist, norms in self.wrench_norms().items()}
+        return {wrist: (float(force), float(torque)) for wrist, (force, torque) in peaks.items()}
 
 
 def rollout(
@@ -56,25 +65,24 @@ def rollout(
 
     Raises:
         ValueError: the policy's chunk is too short for the schedule.
+        BasePolicyError: the policy could not act, or its chunk is misshaped or not finite.
     """
-    schedule.require_chunk_size(base_policy.chunk_size)
     task = simulation.task
-    base_policy.reset(seed)
     frames = [simulation.reset(seed)]
     actions: list[NDArray[np.float32]] = []
     limit = task.max_steps if max_steps is None else max_steps
     success = False
-    while len(actions) < limit:
-        step = len(actions)
-        if schedule.is_source(step):
-            following = base_policy.predict_chunk(frames[-1].observation(task))
-        if step % schedule.replan_interval == 0:
-            chunk = following
-        actions.append(chunk[step - schedule.source(step)])
-        frames.append(simulation.step(actions[-1]))
-        if frames[-1].success and not success:
-            success = True
-            limit = len(actions) + further_steps
+    with ThreadPoolExecutor(1) as worker:
+        base = ChunkedBase(base_policy, schedule, task.action_dim, worker)
+        base.reset(seed)
+        while len(actions) < limit:
+            step = len(actions)
+            base.observe(step, frames[-1].observation(task))
+            actions.append(base.action(step).action)
+            frames.append(simulation.step(actions[-1]))
+            if frames[-1].success and not success:
+                success = True
+                limit = len(actions) + further_steps
     return Rollout(
         seed, success, tuple(frames), np.array(actions, np.float32).reshape(-1, task.action_dim)
     )

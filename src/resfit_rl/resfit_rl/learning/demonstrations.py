@@ -32,7 +32,7 @@ def relabelled_demonstrations(
         base_policy, base_policy_path: as load_base_policy takes them.
         schedule: as the acting policy is given it; see ChunkSchedule.fitting.
         cache_dir: where base actions are kept; see offline_episodes.
-        episodes: how many demonstrations are taken, the first ones; None for all.
+        episodes: how many demonstrations are taken (and checked), the first ones; None for all.
 
     Raises:
         ValueError, OSError, BasePolicyError: data set or base policy is not there, is damaged, or
@@ -41,7 +41,7 @@ def relabelled_demonstrations(
     policy = load_base_policy(base_policy, task, base_policy_path, device)
     schedule = ChunkSchedule.fitting(policy.chunk_size, schedule.replan_interval, schedule.lead)
     return offline_episodes(
-        load_demonstrations(root, task, image_size)[:episodes],
+        load_demonstrations(root, task, image_size, episodes=episodes),
         policy,
         schedule,
         task=task.name,

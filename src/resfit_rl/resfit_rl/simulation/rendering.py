@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _VISUAL, _HIDDEN = 1, 5  # groups of geoms: 0 is robosuite's collision shapes
+# Of a mesh's longest side: small parts keep their shape, for they may be close to a camera.
+_FINEST = 1 / 30
 _CORNERS = np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
 
 
@@ -23,22 +26,25 @@ class RenderOptions:
         shadows: cast by the scene's lights.
         reflections: in the table and the brass of the nuts.
         multisampling: samples per pixel against jagged edges, 0 for none.
+        coarseness: detail of meshes that is left out, in pixels of a thing 1 m away; 0 for none.
     """
 
     shadows: bool = False
     reflections: bool = False
     multisampling: int = 0
+    coarseness: float = 0.4
 
     def __post_init__(self) -> None:
-        if self.multisampling < 0:
-            raise ValueError(f"rendering: multisampling: expected >= 0, found {self.multisampling}")
+        for name in ("multisampling", "coarseness"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"rendering: {name}: expected >= 0, found {getattr(self, name)}")
 
 
 class Cameras:
     """Renders named cameras; all calls must come from the thread that made it (OpenGL's rule).
 
-    What lies outside a camera's view is not sent to OpenGL: the picture is the same, and on a CPU
-    the robots' detailed meshes are most of the cost.
+    On a CPU the robots' detailed meshes are most of the cost: what lies outside a camera's view is
+    not sent to OpenGL, and triangles much smaller than a pixel are merged.
     """
 
     def __init__(
@@ -49,8 +55,13 @@ class Cameras:
         options: RenderOptions,
     ) -> None:
         height, width = image_size
-        self._model = model
+        # A copy, since collisions need the meshes as they are.
+        model = self._model = copy.copy(model)
         self._cameras = {name: model.camera(name).id for name in cameras}
+        if options.coarseness:
+            fovy = min(float(model.cam_fovy[camera]) for camera in self._cameras.values())
+            pixel = 2 * np.tan(np.deg2rad(fovy) / 2) / height
+            _merge_small_triangles(model, options.coarseness * pixel)
         self._aspect = width / height
         # The buffer is made with the context, from these fields of the model.
         model.vis.global_.offheight, model.vis.global_.offwidth = height, width
@@ -93,3 +104,22 @@ class Cameras:
         beyond = np.stack([z > 0, x > wide, -x > wide, y > high, -y > high])
         # A plane has no box.
         return beyond.all(axis=2).any(axis=0) & (self._model.geom_rbound > 0)
+
+
+def _merge_small_triangles(model: mujoco.MjModel, size: float) -> None:
+    """Make all vertices of a mesh within one cell of `size`, m, one: triangles within go."""
+    for mesh in range(model.nmesh):
+        vertices = model.mesh_vert[model.mesh_vertadr[mesh] :][: model.mesh_vertnum[mesh]]
+        start, count = int(model.mesh_faceadr[mesh]), int(model.mesh_facenum[mesh])
+        extent = np.ptp(vertices, axis=0).max()
+        cells = np.round(vertices / min(size, extent * _FINEST)).astype(np.int64)
+        _, first, merged = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+        corners = first[merged.reshape(-1)][model.mesh_face[start : start + count]]
+        sorted_corners = np.sort(corners, axis=1)
+        whole = np.flatnonzero((np.diff(sorted_corners, axis=1) > 0).all(axis=1))
+        _, once = np.unique(sorted_corners[whole], axis=0, return_index=True)
+        kept = whole[np.sort(once)]
+        model.mesh_face[start : start + len(kept)] = corners[kept]
+        for attribute in (model.mesh_facenormal, model.mesh_facetexcoord):
+            attribute[start : start + len(kept)] = attribute[start : start + count][kept]
+        model.mesh_facenum[mesh] = len(kept)

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from resfit_rl.simulation.environments import robosuite
+from resfit_rl.simulation.environments import SimulationError, make_environment
 from resfit_rl.simulation.frame import Frame
 from resfit_rl.simulation.rendering import Cameras, RenderOptions
 from resfit_rl.tasks import Task
@@ -18,18 +18,19 @@ from resfit_rl.tasks import Task
 _SETTLE_STEPS = 10
 # robosuite moves the objects that a task does not use to (10, 10, 10) m.
 _OUT_OF_SCENE = 5.0
+# Fixed bodies of robosuite's scenes; ours name their own.
 _FIXTURES = ("peg1", "peg2", "bin1", "bin2")
 _CHEAPEST = RenderOptions()
-
-
-class SimulationError(Exception):
-    """The simulation cannot be made or cannot step; names the thing, the expected and the found."""
 
 
 class Simulation:
     """One task in robosuite.
 
     With rendering, all calls must come from one thread (OpenGL's rule).
+
+    Attributes:
+        start_action: (A,) float64, robot units: holds the robot where the last reset put it.
+        joint_limits: joint -> lower and upper limit, rad or m.
 
     Args:
         task: its implementation names environment and robots.
@@ -38,8 +39,8 @@ class Simulation:
         rendering: None renders nothing.
 
     Raises:
-        SimulationError: a camera that the scene lacks, a size below 1, an implementation of another
-            simulator or version.
+        SimulationError: a camera that the scene lacks, a size below 1, an implementation of a
+            simulator or version that is not here.
     """
 
     def __init__(
@@ -50,26 +51,10 @@ class Simulation:
         cameras: Sequence[str] | None = None,
         rendering: RenderOptions | None = _CHEAPEST,
     ) -> None:
-        simulator, _, scene = task.implementation.partition("/")
-        environment, _, robots = scene.partition("/")
-        if simulator != f"robosuite-{robosuite.__version__}":
-            raise SimulationError(
-                f"task {task.name}: implementation: expected robosuite-{robosuite.__version__}, "
-                f"found {task.implementation}"
-            )
         if min(image_size) < 1:
             raise SimulationError(f"image size: expected 1 pixel or more, found {image_size}")
         self.task = task
-        self._env = robosuite.make(
-            environment,
-            robots=robots.split("+"),
-            has_renderer=False,
-            has_offscreen_renderer=False,
-            use_camera_obs=False,
-            hard_reset=False,
-            ignore_done=True,
-            control_freq=task.control_frequency,
-        )
+        self._env = make_environment(task)
         # Frames are read from the simulator itself; robosuite would evaluate its observables
         # anew for each of the 25 physics steps of a control step.
         for observable in self._env._observables.values():
@@ -77,12 +62,6 @@ class Simulation:
         self._model: mujoco.MjModel = self._env.sim.model._model
         self._data: mujoco.MjData = self._env.sim.data._data
         self._robots = self._env.robots
-        if self._env.action_dim != task.action_dim:
-            self._env.close()
-            raise SimulationError(
-                f"task {task.name}: expected {task.action_dim} actions, "
-                f"found {self._env.action_dim} in {environment}"
-            )
         self._cameras = None
         if rendering is not None:
             chosen = task.cameras if cameras is None else tuple(cameras)
@@ -122,7 +101,8 @@ class Simulation:
             for entry in self._env.model.mujoco_objects
         }
         bodies = {self._model.body(i).name for i in range(self._model.nbody)}
-        self._objects |= {f: self._model.body(f).id for f in _FIXTURES if f in bodies}
+        fixtures = (*_FIXTURES, *getattr(self._env, "fixtures", ()))
+        self._objects |= {f: self._model.body(f).id for f in fixtures if f in bodies}
         self._robot_parts = self._parts_of_robots()
 
     def field_of_view(self, camera: str) -> float:
@@ -137,9 +117,9 @@ class Simulation:
         """
         self._env.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
         self._env.reset()
-        hold = np.nan_to_num(np.array(self.task.hold_template), nan=0.0)
+        self.start_action = self.task.start_action(self._end_effectors())
         for _ in range(_SETTLE_STEPS):
-            self._env.step(hold)
+            self._env.step(self.start_action)
         return self._frame()
 
     def step(self, action: ArrayLike) -> Frame:
@@ -170,13 +150,10 @@ class Simulation:
     def _frame(self) -> Frame:
         # robosuite leaves poses and sensors one physics step behind the joints.
         mujoco.mj_forward(self._model, self._data)
-        end_effectors, wrenches = {}, {}
-        for name, (robot, arm) in self._ends.items():
-            site = robot.eef_site_id[arm]
-            quaternion = np.empty(4)
-            mujoco.mju_mat2Quat(quaternion, self._data.site_xmat[site])
-            end_effectors[name] = _pose(self._data.site_xpos[site], quaternion)
-            wrenches[name] = np.concatenate([robot.ee_force[arm], robot.ee_torque[arm]])
+        wrenches = {
+            name: np.concatenate([robot.ee_force[arm], robot.ee_torque[arm]])
+            for name, (robot, arm) in self._ends.items()
+        }
         privileged = {
             name: _pose(self._data.xpos[body], self._data.xquat[body])
             for name, body in self._objects.items()
@@ -187,12 +164,21 @@ class Simulation:
             joint_names=self._joint_names,
             joint_position=self._data.qpos[self._positions].copy(),
             joint_velocity=self._data.qvel[self._velocities].copy(),
-            end_effectors=end_effectors,
+            end_effectors=self._end_effectors(),
             wrenches=wrenches,
             privileged=privileged,
             success=bool(self._env._check_success()),
             self_collisions=self._self_collisions(),
         )
+
+    def _end_effectors(self) -> dict[str, NDArray[np.float64]]:
+        poses = {}
+        for name, (robot, arm) in self._ends.items():
+            site = robot.eef_site_id[arm]
+            quaternion = np.empty(4)
+            mujoco.mju_mat2Quat(quaternion, self._data.site_xmat[site])
+            poses[name] = _pose(self._data.site_xpos[site], quaternion)
+        return poses
 
     def _parts_of_robots(self) -> dict[int, str]:
         """Geom -> the gripper that it belongs to, or '' for another part of a robot."""

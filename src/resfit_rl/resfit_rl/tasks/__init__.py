@@ -1,8 +1,8 @@
 """Tasks: what a robot is asked to do, and its interface."""
 
-from resfit_rl.tasks.registry import get_task
+from resfit_rl.tasks.registry import get_task, task_names
 from resfit_rl.tasks.state import StateError, assemble_state
-from resfit_rl.tasks.task import JointTerm, PoseTerm, Task, UnknownTaskError
+from resfit_rl.tasks.task import JointTerm, PoseTerm, Task, UnknownTaskError, rotation_vector
 
 __all__ = [
     "JointTerm",
@@ -12,4 +12,6 @@ __all__ = [
     "UnknownTaskError",
     "assemble_state",
     "get_task",
+    "rotation_vector",
+    "task_names",
 ]

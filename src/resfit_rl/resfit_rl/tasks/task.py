@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from resfit_rl.agent.spec import AgentSpec
@@ -61,6 +63,10 @@ class Task:
         action_change: largest change of a dimension from one step to the next, robot units.
         hold_template: per dimension, the value that holds position; NaN means 'as last applied'.
         max_steps: time limit, control steps.
+        pose_actions: end effector -> the first of the 6 actions that are its absolute pose in the
+            world frame: position, m, and rotation vector (an axis times an angle), rad.
+        rest_action: stands in for 'as last applied' after a reset, but in the dimensions of
+            pose_actions, whose pose is measured.
         control_frequency: Hz.
     """
 
@@ -76,6 +82,8 @@ class Task:
     hold_template: tuple[float, ...]
     max_steps: int
     control_frequency: float = 20.0
+    pose_actions: tuple[tuple[str, int], ...] = ()
+    rest_action: float = 0.0
 
     @property
     def state_dim(self) -> int:
@@ -84,6 +92,19 @@ class Task:
     @property
     def action_dim(self) -> int:
         return len(self.action_names)
+
+    def start_action(self, end_effectors: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """(A,) robot units: holds the robot where a reset left it.
+
+        Args:
+            end_effectors: name -> (7,), position in m and quaternion x, y, z, w, world frame.
+        """
+        action = np.nan_to_num(np.array(self.hold_template), nan=self.rest_action)
+        for name, first in self.pose_actions:
+            middle = np.add(self.action_lower, self.action_upper)[first + 3 : first + 6] / 2
+            action[first : first + 3] = end_effectors[name][:3]
+            action[first + 3 : first + 6] = rotation_vector(end_effectors[name][3:], middle)
+        return action
 
     def agent_spec(self, image_size: tuple[int, int] = (84, 84)) -> AgentSpec:
         """The agent's interface to this task; `image_size` is (height, width), pixels."""
@@ -97,3 +118,20 @@ class Task:
             action_lower=np.array(self.action_lower, np.float32),
             action_upper=np.array(self.action_upper, np.float32),
         )
+
+
+def rotation_vector(quaternion: ArrayLike, near: ArrayLike) -> NDArray[np.float64]:
+    """(3,) rad: of all rotation vectors of the quaternion x, y, z, w, the one nearest to `near`.
+
+    An axis times its angle is the same rotation with a turn more or less; without this choice a
+    hand that turns past half a turn would jump by a whole one.
+    """
+    # Here, as it takes half a second to import and only absolute poses need it.
+    from scipy.spatial.transform import Rotation
+
+    vector = Rotation.from_quat(np.asarray(quaternion, np.float64)).as_rotvec()
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-6:
+        return vector
+    around = [vector + turns * 2 * np.pi * vector / angle for turns in (-1, 0, 1)]
+    return min(around, key=lambda other: float(np.linalg.norm(other - np.asarray(near))))

@@ -1,4 +1,4 @@
-"""Scripted experts for Can and Square, from the true poses of the objects.
+"""Can and Square by one Panda, from the true poses of the objects.
 
 Phases: hover, descend, close, lift, carry, lower, open, retreat; each a proportional servo on the
 end effector's pose. A grasp that failed is tried again.
@@ -6,7 +6,7 @@ end effector's pose. A grasp that failed is tried again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +15,11 @@ from scipy.spatial.transform import Rotation
 
 from resfit_rl.base_policies.interface import BasePolicyError
 from resfit_rl.observation import Observation
+from resfit_rl.tasks import Task
 
 Vector = NDArray[np.float64]
 _Script = Generator[Vector, None, None]
 
-_VERSION = 1
 # What an action of 1 asks of robosuite's OSC_POSE controller, m and rad per step.
 _POSITION_STEP = 0.05
 _ROTATION_STEP = 0.5
@@ -44,30 +44,10 @@ class _Variation(NamedTuple):
     height: float  # m, added to the heights of travel
 
 
-class ScriptedExpert:
-    """A BasePolicy that must see every observation; it reads the end effector's pose in `state`.
+class PandaExpert:
+    """One episode; it reads the end effector's pose in `state`."""
 
-    Args:
-        task: 'can' or 'square'.
-
-    Raises:
-        BasePolicyError: another task; while acting, an observation without a pose that it needs.
-    """
-
-    chunk_size = 1
-
-    def __init__(self, task: str) -> None:
-        scripts: dict[str, Callable[[], _Script]] = {"can": self._can, "square": self._square}
-        if task not in scripts:
-            raise BasePolicyError(
-                f"scripted expert: task: expected one of {', '.join(scripts)}, found '{task}'"
-            )
-        self.identity = f"scripted:{task}:{_VERSION}"
-        self._begin = scripts[task]
-        self.reset(0)
-
-    def reset(self, seed: int) -> None:
-        rng = np.random.default_rng(seed)
+    def __init__(self, task: Task, rng: np.random.Generator) -> None:
         self._variation = _Variation(
             speed=rng.uniform(0.85, 1.15),
             grasp=rng.uniform([-0.003, -0.003, -0.0015], [0.003, 0.003, 0.0015]),
@@ -75,16 +55,16 @@ class ScriptedExpert:
         )
         self._gripper = _OPEN
         self._last = np.zeros(6)
-        self._script: Iterator[Vector] = self._begin()
+        self._script: Iterator[Vector] = {"can": self._can, "square": self._square}[task.name]()
 
-    def predict_chunk(self, observation: Observation) -> NDArray[np.float32]:
-        """(1, 7) float32."""
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """(7,) float32; BasePolicyError: an observation without a pose that it needs."""
         self._position = observation.state[:3].astype(np.float64)
         self._rotation = Rotation.from_quat(observation.state[3:7])
         self._objects: Mapping[str, Vector] = observation.privileged
         wanted = np.clip(next(self._script), -1, 1)
         self._last += np.clip(wanted - self._last, -_SLEW, _SLEW)
-        return np.append(self._last, self._gripper).astype(np.float32)[None]
+        return np.append(self._last, self._gripper).astype(np.float32)
 
     def _can(self) -> _Script:
         vary = self._variation
@@ -216,7 +196,7 @@ class ScriptedExpert:
     def _object(self, name: str) -> Vector:
         if name not in self._objects:
             raise BasePolicyError(
-                f"{self.identity}: expected the privileged pose of {name}, "
+                f"scripted expert: expected the privileged pose of {name}, "
                 f"found {sorted(self._objects)}"
             )
         return self._objects[name]
