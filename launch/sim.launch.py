@@ -46,8 +46,8 @@ def generate_launch_description():
         DeclareLaunchArgument(
             "task",
             default_value="square",
-            description="can, square, box_cleanup, can_sort, coffee, or an environment of robosuite "
-            "such as Lift.",
+            description="can, square, box_cleanup, can_sort, coffee, or an environment of "
+            "robosuite such as Lift.",
         ),
         DeclareLaunchArgument(
             "driver",

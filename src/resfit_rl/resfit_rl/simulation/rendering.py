@@ -76,6 +76,7 @@ class Cameras:
         self._visible: Any = mujoco.MjvOption()
         self._visible.geomgroup[:] = 0
         self._visible.geomgroup[_VISUAL] = 1
+        self._visible.sitegroup[:] = 0  # marks of robosuite's own at the grippers
 
     def render(self, data: mujoco.MjData) -> dict[str, NDArray[np.uint8]]:
         """camera -> (H, W, 3) uint8 RGB, right side up."""

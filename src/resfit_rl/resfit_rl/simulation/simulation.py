@@ -29,7 +29,8 @@ class Simulation:
     With rendering, all calls must come from one thread (OpenGL's rule).
 
     Attributes:
-        start_action: (A,) float64, robot units: holds the robot where the last reset put it.
+        start_action: (A,) float64, robot units: holds the robot where the last reset, or the
+            constructor, put it.
         joint_limits: joint -> lower and upper limit, rad or m.
 
     Args:
@@ -104,6 +105,7 @@ class Simulation:
         fixtures = (*_FIXTURES, *getattr(self._env, "fixtures", ()))
         self._objects |= {f: self._model.body(f).id for f in fixtures if f in bodies}
         self._robot_parts = self._parts_of_robots()
+        self.start_action = task.start_action(self._end_effectors())
 
     def field_of_view(self, camera: str) -> float:
         """Vertical, degrees."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from robosuite.models.objects import MujocoXMLObject
 
@@ -21,7 +23,7 @@ _OFF_LEVEL = np.radians(2.0)
 class BoxCleanup(TableScene):
     """The lid lies between the robots and the box; both are as long as the hands are apart."""
 
-    camera_poses = {"agentview": ((0.68, 0.0, 1.42), (-0.03, 0.0, 0.92))}
+    camera_poses: ClassVar = {"agentview": ((0.68, 0.0, 1.42), (-0.03, 0.0, 0.92))}
 
     def make_objects(self) -> list[MujocoXMLObject]:
         return [scene_object("box_body"), scene_object("box_lid")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from robosuite.models.objects import MujocoXMLObject
 
@@ -24,7 +26,7 @@ class CanSort(TableScene):
 
     # At the waist of the robot: its arms reach a lower table at the edge only.
     table_top = 0.97
-    camera_poses = {"frontview": ((0.42, 0.0, 1.85), (-0.28, 0.0, 1.07))}
+    camera_poses: ClassVar = {"frontview": ((0.42, 0.0, 1.85), (-0.28, 0.0, 1.07))}
 
     def make_objects(self) -> list[MujocoXMLObject]:
         bins = []

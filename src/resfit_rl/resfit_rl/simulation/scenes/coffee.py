@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from robosuite.models.objects import MujocoXMLObject
 
@@ -31,7 +33,7 @@ class Coffee(TableScene):
 
     table_top = 0.92
     fixtures = (f"{_MACHINE}_lid",)
-    camera_poses = {"agentview": ((0.24, -0.42, 1.48), (-0.22, -0.06, 1.13))}
+    camera_poses: ClassVar = {"agentview": ((0.24, -0.42, 1.48), (-0.22, -0.06, 1.13))}
 
     @property
     def lid_angle(self) -> float:
