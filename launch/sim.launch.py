@@ -89,6 +89,12 @@ def generate_launch_description():
             description="Rendered samples a pixel against jagged edges; 0: one.",
         ),
         DeclareLaunchArgument(
+            "coarseness",
+            default_value="0.4",
+            description="Detail of meshes that is not rendered, in pixels of a thing 1 m away; "
+            "0: all is.",
+        ),
+        DeclareLaunchArgument(
             "namespace", default_value="", description="Of all nodes, such as /robot_1."
         ),
     ]
@@ -104,7 +110,7 @@ def generate_launch_description():
         # It makes the time of /clock: its own is the machine's.
         parameters=[
             parameters(task=str, mode=str, seed=int, image_width=int, image_height=int)
-            | parameters(shadows=bool, reflections=bool, multisampling=int)
+            | parameters(shadows=bool, reflections=bool, multisampling=int, coarseness=float)
         ],
         ros_arguments=log_level,
         output="screen",

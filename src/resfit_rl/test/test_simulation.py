@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from resfit_rl.simulation import RenderOptions, Simulation, SimulationError
+from resfit_rl.simulation.rendering import Cameras
 from resfit_rl.tasks import get_task
 
 
@@ -86,6 +87,34 @@ def test_leaving_out_what_is_out_of_view_leaves_the_picture(square):
             cameras._cull = True
             for name, image in whole.items():
                 np.testing.assert_array_equal(culled[name], image)
+
+
+def test_coarse_meshes_look_the_same_and_leave_physics_alone(square):
+    square.reset(3)
+    fine = Cameras(square._model, square.task.cameras, (84, 84), RenderOptions(coarseness=0))
+    coarse = Cameras(square._model, square.task.cameras, (84, 84), RenderOptions(coarseness=0.4))
+    assert coarse._model.mesh_facenum.sum() < 0.7 * fine._model.mesh_facenum.sum()
+    exact = fine.render(square._data)
+    for name, image in coarse.render(square._data).items():
+        difference = np.abs(image.astype(int) - exact[name])
+        assert 0 < difference.mean() < 2
+        assert (difference.max(axis=2) > 50).mean() < 0.02  # silhouettes a pixel off
+    np.testing.assert_array_equal(fine._model.mesh_facenum, square._model.mesh_facenum)
+    np.testing.assert_array_equal(fine._model.mesh_face, square._model.mesh_face)
+    fine.close()
+    coarse.close()
+
+
+@pytest.mark.parametrize("name", ["square", "coffee"])
+def test_start_action_holds_the_robot(name):
+    simulation = Simulation(get_task(name), rendering=None)
+    assert np.isfinite(simulation.start_action).all()  # before the first reset, too
+    before = simulation.reset(5)
+    for _ in range(20):
+        after = simulation.step(simulation.start_action)
+    for end, pose in before.end_effectors.items():
+        np.testing.assert_allclose(after.end_effectors[end], pose, atol=3e-3)
+    simulation.close()
 
 
 def test_observation_has_the_layout_of_the_task(square):

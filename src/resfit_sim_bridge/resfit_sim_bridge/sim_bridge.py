@@ -143,6 +143,13 @@ class SimBridge(Node):
             multisampling=declare(
                 self, "multisampling", 0, "Samples a pixel against jagged edges.", range=(0, 16)
             ),
+            coarseness=declare(
+                self,
+                "coarseness",
+                0.4,
+                "Detail of meshes that is left out, in pixels of a thing 1 m away; 0: none.",
+                range=(0.0, 10.0),
+            ),
         )
         self._deadline = declare(
             self,

@@ -57,6 +57,8 @@ def make_environment(task: Task) -> Any:
         )
     if wanted.simulator != "robosuite":
         importlib.import_module(_PACKAGES[wanted.simulator])  # registers its environments
+    if wanted.simulator == "dexmimicgen" and task.pose_actions:
+        _register_whole_body_controller(task)
     options: dict[str, Any] = {}
     if len(wanted.robots) == 2 and wanted.simulator == "resfit":
         options["env_configuration"] = "parallel"
@@ -91,6 +93,18 @@ def _other_simulators() -> dict[str, str]:
     here = {"resfit": SCENES_VERSION}
     version = dexmimicgen_version()
     return here if version is None else {**here, "dexmimicgen": version}
+
+
+def _register_whole_body_controller(task: Task) -> None:
+    """DexMimicGen's humanoid is moved by a controller that robosuite has among its examples."""
+    try:
+        importlib.import_module("robosuite.examples.third_party_controller.mink_controller")
+    except ImportError as error:
+        raise SimulationError(
+            f"task {task.name}: expected robosuite's controller WHOLE_BODY_MINK_IK, found none "
+            f"({error}): robosuite's wheel lacks it; install robosuite {robosuite.__version__} "
+            "from its source, and mink 0.0.5"
+        ) from None
 
 
 def _absolute_pose(robot: str) -> dict[str, Any]:
