@@ -50,6 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--pictures", type=int, default=3, help="episodes of each outcome on its contact sheet"
     )
     parser.add_argument(
+        "--image-size",
+        nargs=2,
+        type=_positive,
+        default=[84, 84],
+        metavar=("HEIGHT", "WIDTH"),
+        help="of all cameras, pixels; a learned policy wants that of its demonstrations",
+    )
+    parser.add_argument(
         "--replan-interval", type=int, default=3, help="steps from chunk to chunk; scripted: 1"
     )
     parser.add_argument(
@@ -102,6 +110,7 @@ def _run(options: argparse.Namespace) -> int:
         lead=options.lead,
         max_steps=options.max_steps,
         rendering=options.policy not in _BLIND,
+        image_size=tuple(options.image_size),
     )
     seeds = range(options.seed, options.seed + options.episodes)
     workers = min(options.workers, len(seeds))

@@ -41,6 +41,7 @@ class Candidate:
         replan_interval, lead: of the chunk schedule; a policy of single actions has its own.
         max_steps: None for the task's.
         rendering: whether cameras are rendered.
+        image_size: (height, width) of all cameras, pixels.
     """
 
     task: str
@@ -51,6 +52,7 @@ class Candidate:
     lead: int = 2
     max_steps: int | None = None
     rendering: bool = True
+    image_size: tuple[int, int] = (84, 84)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +142,8 @@ def _made(candidate: Candidate) -> tuple[Simulation, BasePolicy, ChunkSchedule]:
     policy = load_base_policy(candidate.policy, task, candidate.path, device=candidate.device)
     schedule = ChunkSchedule.fitting(policy.chunk_size, candidate.replan_interval, candidate.lead)
     rendering = RenderOptions() if candidate.rendering else None
-    return Simulation(task, rendering=rendering), policy, schedule
+    simulation = Simulation(task, image_size=candidate.image_size, rendering=rendering)
+    return simulation, policy, schedule
 
 
 def _run_one(candidate: Candidate, seed: int) -> EpisodeResult:

@@ -49,6 +49,7 @@ def record(
         "schedule": asdict(episodes[0].schedule),
         "max_steps": candidate.max_steps or task.max_steps,
         "device": candidate.device,
+        "image_size": list(candidate.image_size),
         "seeds": list(seeds),
         "complete": len(episodes) == len(seeds),
         "successes": successes,
