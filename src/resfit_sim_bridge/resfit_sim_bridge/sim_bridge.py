@@ -21,7 +21,7 @@ from resfit_interfaces.msg import (
     TaskState,
 )
 from resfit_interfaces.srv import ResetRobot
-from resfit_rl.simulation import Frame, RenderOptions, Simulation, SimulationError
+from resfit_rl.simulation import Frame, RenderOptions, SimulationError, make_simulation
 from resfit_rl.tasks import get_task, task_names
 from resfit_ros import qos
 from resfit_ros.conversions import NANOSECONDS, diagnostics, ns_to_stamp, stamp_to_ns
@@ -59,7 +59,7 @@ class SimBridge(Node):
         self._heartbeat = Heartbeat(self, "driver")
         self._heartbeat.publish()
         try:
-            self._simulation = Simulation(
+            self._simulation = make_simulation(
                 self._task, image_size=self._image_size, rendering=self._rendering
             )
         except SimulationError as error:

@@ -93,10 +93,10 @@ def vega_description(model: str = "vega_1_f5d6") -> VegaDescription:
         limits.append([float(limit.get(key, "nan")) for key in _LIMITS])
     lower, upper, velocity, effort = np.array(limits).T
     mimics = {}
-    for name, joint in joints.items():
+    for follower, joint in joints.items():
         mimic = joint.find("mimic")
-        if name is not None and mimic is not None:
-            mimics[name] = Mimic(
+        if follower is not None and mimic is not None:
+            mimics[follower] = Mimic(
                 str(mimic.get("joint")),
                 float(mimic.get("multiplier", "1")),
                 float(mimic.get("offset", "0")),
