@@ -7,4 +7,7 @@ export ROS_DOMAIN_ID=${ROS_DOMAIN_ID:-$((RANDOM % 100 + 1))}
 ruff format --check .
 ruff check .
 mypy
-exec python -m pytest "$@"
+[ $# -eq 0 ] || exec python -m pytest "$@"
+# The algorithms' tests share nothing; tests of nodes and of the graph would hear each other.
+python -m pytest -n "${RESFIT_TEST_PROCESSES:-2}" --dist loadfile src/resfit_rl
+exec python -m pytest --ignore=src/resfit_rl
