@@ -4,10 +4,12 @@ from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
+
+SHARE = FindPackageShare("resfit_bringup")
 
 
 def generate_launch_description():
@@ -26,13 +28,21 @@ def generate_launch_description():
         ),
         DeclareLaunchArgument(
             "cell",
-            default_value=PathJoinSubstitution(
-                [FindPackageShare("resfit_bringup"), "config", "cells", "vega_twin.yaml"]
-            ),
+            default_value=[SHARE, "/config/cells/vega_twin.yaml"],
             description="File with what stands around the robot: table, walls, limits of motion.",
         ),
+        DeclareLaunchArgument(
+            "base_policy",
+            default_value="scripted",
+            description="The frozen policy that the residual corrects; as in sim.launch.py.",
+        ),
+        DeclareLaunchArgument(
+            "agent_config",
+            default_value=[SHARE, "/config/agents/vega_twin.yaml"],
+            description="Hyperparameters of the residual agent.",
+        ),
     ]
-    names = ("task", "cell")
+    names = ("task", "cell", "base_policy", "agent_config")
     graph = IncludeLaunchDescription(
         # A plain path, so that --show-args sees the arguments inside.
         PythonLaunchDescriptionSource(str(Path(__file__).with_name("sim.launch.py"))),
