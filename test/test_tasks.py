@@ -15,7 +15,10 @@ def test_one_episode(launch_sim, observer, tmp_path, quick_agent, task):
     run_dir = tmp_path / "run"
     agent = tmp_path / "agent.yaml"
     # The expert is to succeed beside the noise of the warm-up.
-    agent.write_text(f"base: {quick_agent}\nwarmup_noise: 0.003\nexploration_std: 0.003\n")
+    small = {"warmup_noise": 0.001, "exploration_std": 0.001, "residual_scale": 0.01}
+    agent.write_text(
+        "\n".join([f"base: {quick_agent}", *(f"{key}: {value}" for key, value in small.items())])
+    )
     pictures = {
         camera: observer.collect(Image, f"cameras/{camera}/image_raw", qos.SENSOR)
         for camera in get_task(task).cameras
