@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resfit_rl.simulation import RenderOptions, Simulation
+from resfit_rl.simulation import RenderOptions, make_simulation
 from resfit_rl.tasks import get_task, task_names
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,7 @@ def measure(name: str, rendering: RenderOptions | None, seconds: float) -> dict[
     """Steps a second, and seconds that making and one reset take."""
     start = time.perf_counter()
     task = get_task(name)
-    simulation = Simulation(task, image_size=SIZE, rendering=rendering)
+    simulation = make_simulation(task, image_size=SIZE, rendering=rendering)
     made = time.perf_counter() - start
     start = time.perf_counter()
     simulation.reset(0)

@@ -13,7 +13,11 @@ NODES = {
     "learner": "resfit_learner",
     "auto_labeler": "resfit_teleop_ui",
     "keyboard_labeler": "resfit_teleop_ui",
+    "zed_camera": "resfit_cameras",
+    "opencv_camera": "resfit_cameras",
 }
+# Modules whose parameters a node has besides those of its own.
+SHARED = {"zed_camera": "camera_node", "opencv_camera": "camera_node"}
 
 
 def _text(node: ast.expr) -> str:
@@ -43,10 +47,13 @@ def rows(source: str) -> list[tuple[str, str, str, str]]:
 def document() -> str:
     lines = ["# Parameters of the nodes", "", "Made by `python docs/list_parameters.py`."]
     for node, package in NODES.items():
-        source = (ROOT / "src" / package / package / f"{node}.py").read_text()
+        folder = ROOT / "src" / package / package
         lines += ["", f"## {node} ({package})", "", "| name | default | values | meaning |"]
         lines.append("| --- | --- | --- | --- |")
-        lines += [f"| `{n}` | {d} | {v} | {m} |" for n, d, v, m in rows(source)]
+        for module in (node, SHARED.get(node)):
+            if module is not None:
+                source = (folder / f"{module}.py").read_text()
+                lines += [f"| `{n}` | {d} | {v} | {m} |" for n, d, v, m in rows(source)]
     return "\n".join(lines) + "\n"
 
 

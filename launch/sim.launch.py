@@ -95,6 +95,12 @@ def generate_launch_description():
             "0: all is.",
         ),
         DeclareLaunchArgument(
+            "cell",
+            default_value="",
+            description="File of config/cells/: what stands around a robot whose actions are "
+            "joint positions; none for the others.",
+        ),
+        DeclareLaunchArgument(
             "namespace", default_value="", description="Of all nodes, such as /robot_1."
         ),
     ]
@@ -109,7 +115,7 @@ def generate_launch_description():
         name="sim_bridge",
         # It makes the time of /clock: its own is the machine's.
         parameters=[
-            parameters(task=str, mode=str, seed=int, image_width=int, image_height=int)
+            parameters(task=str, mode=str, cell=str, seed=int, image_width=int, image_height=int)
             | parameters(shadows=bool, reflections=bool, multisampling=int, coarseness=float)
         ],
         ros_arguments=log_level,

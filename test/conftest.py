@@ -158,12 +158,12 @@ def domain_id() -> int:
 
 @pytest.fixture
 def launch_sim(tmp_path, domain_id):
-    """Function that starts `ros2 launch resfit_bringup sim.launch.py` with the given arguments."""
+    """Function that starts `ros2 launch resfit_bringup FILE` with the given arguments."""
     graphs = []
 
-    def start(*arguments: str) -> RunningGraph:
+    def start(*arguments: str, file: str = "sim.launch.py") -> RunningGraph:
         log_file = tmp_path / f"launch_{len(graphs)}.log"
-        command = ["ros2", "launch", "resfit_bringup", "sim.launch.py", *arguments]
+        command = ["ros2", "launch", "resfit_bringup", file, *arguments]
         graphs.append(RunningGraph(command, log_file, domain_id))
         return graphs[-1]
 

@@ -2,13 +2,19 @@
 
 A driver holds one ActionGate and never applies anything but the action of its verdicts:
 
-    gate = ActionGate(GateConfig.of_task(task), start_action)
+    gate = ActionGate(GateConfig.of_task(task), start_action, collision_checker)
     ...
     gate.reset(start_action)                      # after each reset of the robot
     verdict = gate.judge(command, situation)      # as often as wanted: it changes nothing
     if verdict.final or at_deadline:              # in lockstep there is no deadline: wait on
         verdict = gate.commit(verdict)            # once a step, as its action is applied
         robot.step(verdict.action)                # report verdict.held, .fault, .reason
+
+In order: finite values, shape, the episode and observation it is for, position limits, change
+against the last action; of absolute joint positions also velocity, acceleration, step against the
+measured position, and collisions on the way from the last command and from the measured position;
+then the measured joints, the wrench, the age of the verdict on it, heartbeats. The first that fails
+is named.
 """
 
 from __future__ import annotations
@@ -19,6 +25,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from resfit_safety.motion_limits import MotionLimits
 
 # Robot units; more than the rounding of float32, less than any limit is known to.
 TOLERANCE = 1e-6
@@ -36,6 +44,16 @@ class _ActionSpace(Protocol):
     hold_template: tuple[float, ...]
 
 
+class CollisionChecker(Protocol):
+    """Knows what absolute positions of its joints, in the order of an action, would hit."""
+
+    joints: tuple[str, ...]
+
+    def violation(self, start: ArrayLike, end: ArrayLike) -> str:
+        """What is too near on the straight way between two positions (A,); empty for nothing."""
+        ...
+
+
 @dataclass(frozen=True)
 class GateConfig:
     """Limits the gate enforces; A is the number of action dimensions.
@@ -51,6 +69,7 @@ class GateConfig:
         needed_roles: nodes whose heartbeat must be fresh.
         max_heartbeat_age: s.
         max_held_steps: held steps in a row that are no fault yet; None: any number.
+        motion_limits: of actions that are absolute joint positions; None: of no others.
 
     Raises:
         ValueError: lengths that differ, a limit that is not finite, lower >= upper, a negative
@@ -67,6 +86,7 @@ class GateConfig:
     needed_roles: tuple[str, ...] = ()
     max_heartbeat_age: float = 2.0
     max_held_steps: int | None = None
+    motion_limits: MotionLimits | None = None
 
     @classmethod
     def of_task(
@@ -78,6 +98,7 @@ class GateConfig:
         needed_roles: Sequence[str] = (),
         max_heartbeat_age: float = 2.0,
         max_held_steps: int | None = None,
+        motion_limits: MotionLimits | None = None,
     ) -> GateConfig:
         """The limits of `task`, and those of the robot and the mode it runs in."""
         return cls(
@@ -91,6 +112,7 @@ class GateConfig:
             tuple(needed_roles),
             max_heartbeat_age,
             max_held_steps,
+            motion_limits,
         )
 
     def __post_init__(self) -> None:
@@ -137,6 +159,11 @@ class GateConfig:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"gate: {name}: expected >= 0, found {value}")
+        if self.motion_limits is not None and len(self.motion_limits.joints) != size:
+            raise ValueError(
+                f"gate: motion_limits: expected {size} joints, "
+                f"found {len(self.motion_limits.joints)}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +212,8 @@ class Situation:
         step: index of the newest observation in it.
         stamp: of the newest observation, ns.
         safety: the newest verdict; None before the first.
-        joint_positions: measured, by joint, rad or m; more than needed is fine.
+        joint_positions: measured, by joint, rad or m; more than needed is fine. Motion limits and
+            a collision checker need those of all their joints.
         self_collisions: what touches what, as the robot reports it, one text per contact.
         heartbeat_ages: role -> s since its last heartbeat; a role never heard is left out.
     """
@@ -236,13 +264,28 @@ class ActionGate:
 
     Args:
         start_action: (A,), robot units: stands for the last applied action until there is one.
+        collision_checker: for actions that are absolute joint positions; None: nothing is checked.
 
     Raises:
-        ValueError: start_action is not A finite values within the limits.
+        ValueError: start_action is not A finite values within the limits; a checker of another
+            number of joints.
     """
 
-    def __init__(self, config: GateConfig, start_action: ArrayLike) -> None:
+    def __init__(
+        self,
+        config: GateConfig,
+        start_action: ArrayLike,
+        collision_checker: CollisionChecker | None = None,
+    ) -> None:
         self.config = config
+        self._checker = collision_checker
+        if collision_checker is not None and len(collision_checker.joints) != len(
+            config.action_names
+        ):
+            raise ValueError(
+                f"gate: collision checker: expected {len(config.action_names)} joints, "
+                f"found {len(collision_checker.joints)}"
+            )
         self._lower = np.array(config.action_lower, np.float64)
         self._upper = np.array(config.action_upper, np.float64)
         self._change = np.array(config.action_change, np.float64)
@@ -255,7 +298,7 @@ class ActionGate:
         problem = self._malformed(action) or self._outside(action)
         if problem:
             raise ValueError(f"gate: start {problem}")
-        self._last = action
+        self._last = self._before_last = action
         self._held_in_row = 0
 
     @property
@@ -279,7 +322,12 @@ class ActionGate:
             if problem := self._malformed(action):
                 return self._fault(problem)
             kind, waiting = self._mismatch(command, situation)
-            if not waiting and (problem := self._outside(action) or self._too_fast(action)):
+            if not waiting and (
+                problem := self._outside(action)
+                or self._too_fast(action)
+                or self._too_sudden(action, situation)
+                or self._collides(action, situation)
+            ):
                 return self._fault(problem)
         if problem := self._robot(situation) or self._stopped(situation):
             return self._fault(problem)
@@ -296,6 +344,7 @@ class ActionGate:
             The verdict to report: the same, or a fault once more than max_held_steps steps of an
             episode in a row were held.
         """
+        self._before_last = self._last
         self._last = verdict.action.astype(np.float64)
         self._held_in_row = self._held_in_row + 1 if verdict.held else 0
         limit = self.config.max_held_steps
@@ -359,6 +408,32 @@ class ActionGate:
                 f"{self._change[i]:g} from {self._last[i]:g}, found {action[i]:g}"
             )
         return ""
+
+    def _too_sudden(self, action: NDArray[np.float64], situation: Situation) -> str:
+        limits = self.config.motion_limits
+        if limits is None:
+            return ""
+        return limits.violation(action, self._last, self._before_last) or limits.step_violation(
+            action, situation.joint_positions
+        )
+
+    def _collides(self, action: NDArray[np.float64], situation: Situation) -> str:
+        checker = self._checker
+        if checker is None:
+            return ""
+        positions = situation.joint_positions
+        measured = np.array([positions.get(joint, np.nan) for joint in checker.joints])
+        for i in np.flatnonzero(~np.isfinite(measured)):
+            return (
+                f"joint {checker.joints[i]}: expected a measured position, "
+                f"found {positions.get(checker.joints[i])}"
+            )
+        # Rounding may take an action beyond a limit, where it is clipped to before it is applied.
+        target = np.clip(action, self._lower, self._upper)
+        problem = checker.violation(self._last, target)
+        if not problem and np.abs(measured - self._last).max() > TOLERANCE:
+            problem = checker.violation(measured, target)
+        return problem
 
     def _robot(self, situation: Situation) -> str:
         for joint, (lower, upper) in self.config.joint_limits.items():

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 import rclpy
@@ -23,6 +24,9 @@ from resfit_interfaces.msg import (
 )
 from resfit_interfaces.srv import LabelEpisode, PauseEpisode, ResetRobot, StartEpisode
 from resfit_ros import conversions, qos
+
+# Test files are imported by path: what they import from beside them must be found.
+sys.path.insert(0, str(Path(__file__).parent))
 
 DOMAIN_ID = 14
 SECOND = 1_000_000_000

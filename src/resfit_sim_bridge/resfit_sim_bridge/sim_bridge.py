@@ -4,6 +4,7 @@ import atexit
 import sys
 import time
 from collections import Counter, deque
+from dataclasses import replace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -21,7 +22,7 @@ from resfit_interfaces.msg import (
     TaskState,
 )
 from resfit_interfaces.srv import ResetRobot
-from resfit_rl.simulation import Frame, RenderOptions, Simulation, SimulationError
+from resfit_rl.simulation import Frame, RenderOptions, SimulationError, make_simulation
 from resfit_rl.tasks import get_task, task_names
 from resfit_ros import qos
 from resfit_ros.conversions import NANOSECONDS, diagnostics, ns_to_stamp, stamp_to_ns
@@ -36,6 +37,7 @@ from resfit_safety.action_gate import (
     Situation,
     Verdict,
 )
+from resfit_safety.vega_cell import VegaCell, load_vega_cell
 from resfit_sim_bridge.sensors import FrameError, FrameNames, SensorPublishers, require_finite
 from resfit_sim_bridge.stepping import Due, Phase, Stepping
 
@@ -59,7 +61,7 @@ class SimBridge(Node):
         self._heartbeat = Heartbeat(self, "driver")
         self._heartbeat.publish()
         try:
-            self._simulation = Simulation(
+            self._simulation = make_simulation(
                 self._task, image_size=self._image_size, rendering=self._rendering
             )
         except SimulationError as error:
@@ -69,7 +71,7 @@ class SimBridge(Node):
         steady = RclpyClock(clock_type=ClockType.STEADY_TIME)
         period = round(NANOSECONDS / self._task.control_frequency)
         self._stepping = Stepping(period, self._real_time, round(self._deadline * period))
-        self._gate = ActionGate(self._gate_config(), self._simulation.start_action)
+        self._gate = self._make_gate()
         self._command: Command | None = None
         self._safety: SafetyVerdict | None = None
         self._heard: dict[str, float] = {}  # role -> s
@@ -180,6 +182,15 @@ class SimBridge(Node):
             f"The robot holds when {', '.join(NEEDED_ROLES)} was silent for longer, s.",
             range=(0.3, 60.0),
         )
+        self._cell = self._read_cell(
+            declare(
+                self,
+                "cell",
+                "",
+                "File with what stands around the robot and how fast its joints may be: needed by "
+                "tasks whose actions are joint positions, for the others none.",
+            )
+        )
         self._joint_limit_margin = declare(
             self,
             "joint_limit_margin",
@@ -207,9 +218,9 @@ class SimBridge(Node):
             ),
         )
 
-    def _gate_config(self) -> GateConfig:
+    def _make_gate(self) -> ActionGate:
         margin = self._joint_limit_margin
-        return GateConfig.of_task(
+        config = GateConfig.of_task(
             self._task,
             joint_limits={
                 joint: (lower - margin, upper + margin)
@@ -220,6 +231,24 @@ class SimBridge(Node):
             max_heartbeat_age=self._heartbeat_timeout,
             max_held_steps=self._max_held_steps if self._real_time else None,
         )
+        checker = None
+        if self._cell is not None:
+            config = replace(config, motion_limits=self._cell.motion_limits)
+            checker = self._cell.checker
+        return ActionGate(config, self._simulation.start_action, checker)
+
+    def _read_cell(self, path: str) -> VegaCell | None:
+        if bool(path) != bool(self._task.joint_actions):
+            expected = "a file of config/cells" if self._task.joint_actions else "none"
+            raise ConfigurationError(
+                f"parameter 'cell': task {self._task.name}: expected {expected}, found '{path}'"
+            )
+        if not path:
+            return None
+        try:
+            return load_vega_cell(path, 1 / self._task.control_frequency)
+        except ValueError as error:
+            raise ConfigurationError(f"parameter 'cell': {error}") from None
 
     # -- what comes in ----------------------------------------------------------------------------
 

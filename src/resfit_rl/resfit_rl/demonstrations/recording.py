@@ -25,7 +25,7 @@ from resfit_rl.demonstrations.demonstration import (
 from resfit_rl.demonstrations.disturbance import DisturbedExpert
 from resfit_rl.demonstrations.episode_files import Attempt, EpisodeFiles
 from resfit_rl.evaluation import rollout
-from resfit_rl.simulation import Simulation
+from resfit_rl.simulation import make_simulation
 from resfit_rl.tasks import Task, get_task
 
 
@@ -130,7 +130,7 @@ class _Recorder:
     def __init__(self, recording: Recording, files: EpisodeFiles) -> None:
         self._task: Task = get_task(recording.task)
         self._image_size = recording.image_size
-        self._simulation = Simulation(self._task, image_size=recording.image_size)
+        self._simulation = make_simulation(self._task, image_size=recording.image_size)
         self._expert = DisturbedExpert(
             ScriptedExpert(recording.task), self._task, recording.disturbance
         )

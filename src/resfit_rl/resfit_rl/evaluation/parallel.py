@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from resfit_rl.base_policies import BasePolicy, load_base_policy
 from resfit_rl.control import ChunkSchedule
 from resfit_rl.evaluation.rollout import rollout
-from resfit_rl.simulation import RenderOptions, Simulation
+from resfit_rl.simulation import RenderOptions, Simulator, make_simulation
 from resfit_rl.tasks import get_task
 
 # Parts of an episode of which pictures are kept.
@@ -137,12 +137,12 @@ def _begin() -> None:
 
 
 @functools.lru_cache(maxsize=1)  # making a simulation takes seconds
-def _made(candidate: Candidate) -> tuple[Simulation, BasePolicy, ChunkSchedule]:
+def _made(candidate: Candidate) -> tuple[Simulator, BasePolicy, ChunkSchedule]:
     task = get_task(candidate.task)
     policy = load_base_policy(candidate.policy, task, candidate.path, device=candidate.device)
     schedule = ChunkSchedule.fitting(policy.chunk_size, candidate.replan_interval, candidate.lead)
     rendering = RenderOptions() if candidate.rendering else None
-    simulation = Simulation(task, image_size=candidate.image_size, rendering=rendering)
+    simulation = make_simulation(task, image_size=candidate.image_size, rendering=rendering)
     return simulation, policy, schedule
 
 

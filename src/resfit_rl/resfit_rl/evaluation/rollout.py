@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from resfit_rl.base_policies.interface import BasePolicy
 from resfit_rl.control import ChunkedBase, ChunkSchedule
-from resfit_rl.simulation import Frame, Simulation
+from resfit_rl.simulation import Frame, Simulator
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Rollout:
 
 
 def rollout(
-    simulation: Simulation,
+    simulation: Simulator,
     base_policy: BasePolicy,
     schedule: ChunkSchedule,
     seed: int,

@@ -26,8 +26,9 @@ class Frame:
         privileged: object -> (7,) float64 pose, world frame. Objects that the task has put out of
             the scene are left out.
         success: the task's own check.
-        self_collisions: 'geomA-geomB' for each contact of the robots with themselves or each other;
-            contacts within one gripper are left out, since fingers close on each other.
+        self_collisions: 'geomA-geomB' (of Vega 'linkA-linkB') for each contact of the robots with
+            themselves or each other; contacts within one gripper are left out, since fingers close
+            on each other.
     """
 
     images: Mapping[str, NDArray[np.uint8]]

@@ -7,13 +7,15 @@ from importlib import metadata, util
 
 SCENES_VERSION = "1"
 """Of our own scenes; raised by whatever changes their physics, starts or success."""
+VEGA_TWIN_VERSION = "1"
+"""Of Vega's twin and its scenes; raised likewise."""
 
 
 @dataclass(frozen=True)
 class Implementation:
     """'SIMULATOR-VERSION/ENVIRONMENT/ROBOT+ROBOT'; data of two implementations never mix."""
 
-    simulator: str  # robosuite, resfit or dexmimicgen
+    simulator: str  # robosuite, resfit, dexmimicgen or vega
     version: str
     environment: str
     robots: tuple[str, ...]

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from resfit_rl.tasks.implementation import SCENES_VERSION, Implementation, dexmimicgen_version
+import functools
+
+from resfit_rl.robots.vega import COMMANDED_JOINTS, RobotDescriptionError, vega_description
+from resfit_rl.tasks.implementation import (
+    SCENES_VERSION,
+    VEGA_TWIN_VERSION,
+    Implementation,
+    dexmimicgen_version,
+)
 from resfit_rl.tasks.task import JointTerm, PoseTerm, Task, UnknownTaskError
 
 _ROBOSUITE = ("robosuite", "1.5.2")
@@ -25,6 +33,11 @@ _GR1_QUATERNION = {"right": (-0.5, 0.5, 0.5, 0.5), "left": (0.5, -0.5, 0.5, 0.5)
 _GR1_LOWER, _GR1_UPPER = (-0.55, -0.8, 0.7), (0.45, 0.8, 1.7)
 _GR1_TURN = 1.8
 _GR1_REST = {"right": (-1.21, 1.21, 1.21), "left": (1.21, -1.21, 1.21)}  # rotation vectors, rad
+# Vega's tasks: environment and time limit, control steps. The paper's limits are not known.
+_VEGA = {"woolly_ball_pnp": ("WoollyBallPnP", 400), "package_handover": ("PackageHandover", 600)}
+# Largest change of a joint from step to step, as a share of its largest velocity. Base actions of
+# our experts take 0.3 of it; noise of 0.05 of the range of the demonstrations takes up the rest.
+_VEGA_SPEED = 1.0
 
 
 def _pandas(
@@ -123,6 +136,31 @@ def _gr1(name: str, environment: tuple[str, str], max_steps: int, camera: str) -
     )
 
 
+@functools.cache
+def _vega(name: str) -> Task:
+    """Vega: absolute positions of its arms', hands' and head's joints."""
+    environment, max_steps = _VEGA[name]
+    try:
+        robot = vega_description()
+    except RobotDescriptionError as error:
+        raise UnknownTaskError(f"task {name}: {error}") from None
+    change = _VEGA_SPEED * robot.velocity / Task.control_frequency
+    return Task(
+        name=name,
+        implementation=str(Implementation("vega", VEGA_TWIN_VERSION, environment, ("Vega",))),
+        cameras=("head_left", "head_right"),
+        state_layout=(JointTerm(COMMANDED_JOINTS),),
+        wrists=("right", "left"),
+        action_names=COMMANDED_JOINTS,
+        action_lower=tuple(robot.position_lower.tolist()),
+        action_upper=tuple(robot.position_upper.tolist()),
+        action_change=tuple(change.tolist()),
+        hold_template=(float("nan"),) * len(COMMANDED_JOINTS),
+        max_steps=max_steps,
+        joint_actions=COMMANDED_JOINTS,
+    )
+
+
 def _scene_or_dexmimicgen(
     environment: tuple[str, str],
     robots: tuple[str, ...],
@@ -151,8 +189,8 @@ _TASKS = _tasks()
 
 
 def task_names() -> tuple[str, ...]:
-    """The paper's simulated tasks."""
-    return tuple(_TASKS)
+    """The paper's tasks: five on robosuite's robots, two on Vega."""
+    return (*_TASKS, *_VEGA)
 
 
 def get_task(name: str) -> Task:
@@ -161,15 +199,17 @@ def get_task(name: str) -> Task:
     A robosuite environment runs with one Panda for each arm it needs and 500 steps at most.
 
     Raises:
-        UnknownTaskError: lists the known names.
+        UnknownTaskError: lists the known names, or Vega's description is not here.
     """
     if name in _TASKS:
         return _TASKS[name]
+    if name in _VEGA:
+        return _vega(name)
     # Only here: the simulator is slow to import and not needed on a robot.
     from resfit_rl.simulation.environments import arms_of_environments
 
     arms = arms_of_environments()
     if name not in arms:
-        known = ", ".join([*_TASKS, *sorted(arms)])
+        known = ", ".join([*task_names(), *sorted(arms)])
         raise UnknownTaskError(f"task: expected one of {known}, found '{name}'")
     return _pandas(name, name, _GENERIC_MAX_STEPS, arms=arms[name], fingers=name not in _FINGERLESS)

@@ -65,8 +65,9 @@ class Task:
         max_steps: time limit, control steps.
         pose_actions: end effector -> the first of the 6 actions that are its absolute pose in the
             world frame: position, m, and rotation vector (an axis times an angle), rad.
+        joint_actions: joints whose absolute positions, rad, are the first actions, in order.
         rest_action: stands in for 'as last applied' after a reset, but in the dimensions of
-            pose_actions, whose pose is measured.
+            pose_actions and joint_actions, which are measured.
         control_frequency: Hz.
     """
 
@@ -83,6 +84,7 @@ class Task:
     max_steps: int
     control_frequency: float = 20.0
     pose_actions: tuple[tuple[str, int], ...] = ()
+    joint_actions: tuple[str, ...] = ()
     rest_action: float = 0.0
 
     @property
@@ -93,17 +95,26 @@ class Task:
     def action_dim(self) -> int:
         return len(self.action_names)
 
-    def start_action(self, end_effectors: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    def start_action(
+        self,
+        end_effectors: Mapping[str, NDArray[np.float64]],
+        joint_positions: Mapping[str, float] | None = None,
+    ) -> NDArray[np.float64]:
         """(A,) robot units: holds the robot where a reset left it.
 
         Args:
             end_effectors: name -> (7,), position in m and quaternion x, y, z, w, world frame.
+            joint_positions: rad, by joint name; needed by a task of joint_actions only.
         """
         action = np.nan_to_num(np.array(self.hold_template), nan=self.rest_action)
         for name, first in self.pose_actions:
             middle = np.add(self.action_lower, self.action_upper)[first + 3 : first + 6] / 2
             action[first : first + 3] = end_effectors[name][:3]
             action[first + 3 : first + 6] = rotation_vector(end_effectors[name][3:], middle)
+        for index, joint in enumerate(self.joint_actions):
+            # A joint may be measured a little beyond its limits.
+            limits = self.action_lower[index], self.action_upper[index]
+            action[index] = np.clip((joint_positions or {})[joint], *limits)
         return action
 
     def agent_spec(self, image_size: tuple[int, int] = (84, 84)) -> AgentSpec:

@@ -25,12 +25,27 @@ class EpisodeExpert(Protocol):
         """(A,) float32, robot units; must be asked once a step."""
 
 
+def _woolly_ball_pnp(task: Task, rng: np.random.Generator) -> EpisodeExpert:
+    # Here, as it needs the simulator, for Vega's kinematics.
+    from resfit_rl.base_policies.scripted.woolly_ball_pnp import WoollyBallPnPExpert
+
+    return WoollyBallPnPExpert(task, rng)
+
+
+def _package_handover(task: Task, rng: np.random.Generator) -> EpisodeExpert:
+    from resfit_rl.base_policies.scripted.package_handover import PackageHandoverExpert
+
+    return PackageHandoverExpert(task, rng)
+
+
 _EXPERTS: dict[str, Callable[[Task, np.random.Generator], EpisodeExpert]] = {
     "can": PandaExpert,
     "square": PandaExpert,
     "box_cleanup": BoxCleanupExpert,
     "can_sort": CanSortExpert,
     "coffee": CoffeeExpert,
+    "woolly_ball_pnp": _woolly_ball_pnp,
+    "package_handover": _package_handover,
 }
 
 

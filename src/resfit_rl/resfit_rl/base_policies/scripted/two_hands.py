@@ -36,7 +36,8 @@ class Arm:
         position, rotation: measured pose of the end effector, m, world frame.
         goal_position, goal_rotation: where it is to go; None holds where it is.
         speed: m per step at most; rotations take at most 6 rad for a metre of it.
-        fingers: (6,) goal in [-1, 1]: pinky, ring, middle, index, thumb, turn of the thumb.
+        fingers: (6,) goal, of the task's hands in [-1, 1]: pinky, ring, middle, index, thumb, turn
+            of the thumb.
     """
 
     position: Vector
@@ -52,8 +53,8 @@ class Arm:
         return bool(off < near and (self.goal_rotation * self.rotation.inv()).magnitude() < turn)
 
 
-class TwoHandsExpert:
-    """One episode of a script; `arms` are 'right' and 'left', robot 0 and 1 where there are two.
+class ArmsExpert:
+    """One episode of a script that sets goals of two arms, 'right' and 'left'.
 
     Args:
         rng: of what differs from one episode to the next, as from one human demonstration to the
@@ -65,34 +66,14 @@ class TwoHandsExpert:
         self.arms: dict[str, Arm] = {}
         self.objects: Mapping[str, Vector] = {}
         self._task = task
-        ends = [term.end_effector for term in task.state_layout if isinstance(term, PoseTerm)]
-        self._ends = dict(zip(("right", "left"), ends, strict=True))
-        self._absolute = dict(task.pose_actions)
+        # Position, rotation and velocity, m per step, of what each arm is told.
+        self._command: dict[str, tuple[Vector, Rotation, Vector]] = {}
         self._script = self.script()
         self.pace = rng.uniform(0.85, 1.15)  # factor on all speeds
 
     @abstractmethod
     def script(self) -> Script:
         """Sets goals of `arms` and yields once a step."""
-
-    def act(self, observation: Observation) -> NDArray[np.float32]:
-        """(24,) float32; BasePolicyError: an observation without a pose that it needs."""
-        self._look(observation)
-        next(self._script, None)  # holds when the script is over
-        action = np.empty(self._task.action_dim)
-        for side, arm in self.arms.items():
-            fingers = self._fingers[side]
-            fingers += np.clip(arm.fingers - fingers, -2 * _FINGER_STEP, 2 * _FINGER_STEP)
-            if self._absolute:
-                first = self._absolute[self._ends[side]]
-                action[first : first + 6] = self._pose_action(side, arm, first)
-                second = 12 + (0 if side == "right" else 6)
-            else:
-                first = 0 if side == "right" else 12
-                action[first : first + 6] = self._delta_action(side, arm)
-                second = first + 6
-            action[second : second + 6] = fingers
-        return np.clip(action, self._task.action_lower, self._task.action_upper).astype(np.float32)
 
     # For scripts.
 
@@ -145,6 +126,52 @@ class TwoHandsExpert:
         for _ in range(steps):
             yield
 
+    def _lead(self, side: str, arm: Arm) -> tuple[Vector, Rotation]:
+        """The command's next pose: straight to the goal, with bounded speed and acceleration."""
+        position, rotation, velocity = self._command[side]
+        way = arm.goal_position - position
+        distance = float(np.linalg.norm(way))
+        # The speed from which it can still stop in time.
+        speed = min(arm.speed, float(np.sqrt(2 * _ACCELERATION * distance)), distance)
+        wanted = way / max(distance, 1e-9) * speed
+        change = wanted - velocity
+        change *= min(1.0, _ACCELERATION / max(float(np.linalg.norm(change)), 1e-9))
+        velocity = wanted if distance < _ACCELERATION else np.add(velocity, change)
+        turn = (arm.goal_rotation * rotation.inv()).as_rotvec()
+        turn *= min(1.0, 6 * arm.speed / max(float(np.linalg.norm(turn)), 1e-9))
+        position, rotation = position + velocity, Rotation.from_rotvec(turn) * rotation
+        self._command[side] = (position, rotation, velocity)
+        return position, rotation
+
+
+class TwoHandsExpert(ArmsExpert):
+    """`arms` are robot 0 and 1 where there are two."""
+
+    def __init__(self, task: Task, rng: np.random.Generator) -> None:
+        super().__init__(task, rng)
+        ends = [term.end_effector for term in task.state_layout if isinstance(term, PoseTerm)]
+        self._ends = dict(zip(("right", "left"), ends, strict=True))
+        self._absolute = dict(task.pose_actions)
+
+    def act(self, observation: Observation) -> NDArray[np.float32]:
+        """(24,) float32; BasePolicyError: an observation without a pose that it needs."""
+        self._look(observation)
+        next(self._script, None)  # holds when the script is over
+        action = np.empty(self._task.action_dim)
+        for side, arm in self.arms.items():
+            fingers = self._fingers[side]
+            fingers += np.clip(arm.fingers - fingers, -2 * _FINGER_STEP, 2 * _FINGER_STEP)
+            if self._absolute:
+                first = self._absolute[self._ends[side]]
+                action[first : first + 6] = self._pose_action(side, arm, first)
+                second = 12 + (0 if side == "right" else 6)
+            else:
+                first = 0 if side == "right" else 12
+                action[first : first + 6] = self._delta_action(side, arm)
+                second = first + 6
+            action[second : second + 6] = fingers
+        return np.clip(action, self._task.action_lower, self._task.action_upper).astype(np.float32)
+
     # How goals become actions.
 
     def _look(self, observation: Observation) -> None:
@@ -163,26 +190,12 @@ class TwoHandsExpert:
             self.arms[side].position, self.arms[side].rotation = position, rotation
         if first:
             self._fingers = {side: OPEN.copy() for side in self.arms}
-            self._command: dict[str, tuple[Vector, Rotation, Vector]] = {
-                s: (a.position, a.rotation, np.zeros(3)) for s, a in self.arms.items()
-            }
+            self._command = {s: (a.position, a.rotation, np.zeros(3)) for s, a in self.arms.items()}
             self._delta = {side: np.zeros(6) for side in self.arms}
 
     def _pose_action(self, side: str, arm: Arm, first: int) -> Vector:
-        """(6,): the command goes straight to the goal, with bounded speed and acceleration."""
-        position, rotation, velocity = self._command[side]
-        way = arm.goal_position - position
-        distance = float(np.linalg.norm(way))
-        # The speed from which it can still stop in time.
-        speed = min(arm.speed, float(np.sqrt(2 * _ACCELERATION * distance)), distance)
-        wanted = way / max(distance, 1e-9) * speed
-        change = wanted - velocity
-        change *= min(1.0, _ACCELERATION / max(float(np.linalg.norm(change)), 1e-9))
-        velocity = wanted if distance < _ACCELERATION else np.add(velocity, change)
-        turn = (arm.goal_rotation * rotation.inv()).as_rotvec()
-        turn *= min(1.0, 6 * arm.speed / max(float(np.linalg.norm(turn)), 1e-9))
-        position, rotation = position + velocity, Rotation.from_rotvec(turn) * rotation
-        self._command[side] = (position, rotation, velocity)
+        """(6,): the command's pose."""
+        position, rotation = self._lead(side, arm)
         rest = np.add(self._task.action_lower, self._task.action_upper)[first + 3 : first + 6] / 2
         return np.concatenate([position, rotation_vector(rotation.as_quat(), rest)])
 

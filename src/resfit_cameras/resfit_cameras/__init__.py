@@ -1,0 +1,1 @@
+"""Cameras of the real robot."""

@@ -1,0 +1,1 @@
+"""What robots are made of: joints, limits, links that may touch; from their description files."""
