@@ -16,7 +16,7 @@ must not be nearer at the end than at the start, nor come nearer by the resoluti
 distance) on the way. A robot that touches already is not moved: somebody has to look.
 
 Distances are MuJoCo's, of convex hulls; bounding balls spare most of them. Against Coal 3.0.3 they
-agreed to 1e-8 m in all of 1.3 million pairs of Vega but those, 0.1 %, where MuJoCo 3.3.5 and later
+agreed to 1e-8 m in all of 53,000 pairs of Vega but those, 0.2 %, where MuJoCo 3.3.5 and later
 answer exactly 0 for shapes that are far apart (its issue 3383); such an answer is asked again of
 `separation`. MuJoCo took 5 microseconds a pair, Coal 12. With Coal's distances of all pairs at 15
 points of each of 700 motions close to something, nothing that passed or was refused was wrong.

@@ -16,6 +16,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from resfit_rl.robots.mesh_file import read_objects
 from resfit_rl.robots.vega import Mimic, RobotDescriptionError, VegaDescription
 from resfit_safety.collision.obstacles import Box
 
@@ -281,22 +282,9 @@ def _spec(description: VegaDescription, boxes: Sequence[Box]) -> tuple[mujoco.Mj
 
 @functools.cache
 def _objects(file: Path) -> tuple[NDArray[np.float64], ...]:
-    """(N, 3) vertices of each object of an .obj file; MuJoCo itself reads the first object only."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise RobotDescriptionError(f"{file}: expected a mesh, found {error.strerror}") from None
-    vertices: list[list[float]] = []
-    objects: list[set[int]] = [set()]
-    for line in lines:
-        kind, _, rest = line.partition(" ")
-        if kind == "v":
-            vertices.append([float(value) for value in rest.split()[:3]])
-        elif kind == "o":
-            objects.append(set())
-        elif kind == "f":
-            objects[-1].update(int(corner.partition("/")[0]) - 1 for corner in rest.split())
-    return tuple(np.array(vertices)[sorted(used)] for used in objects if used)
+    """(N, 3) vertices of each object of an .obj file."""
+    vertices, objects = read_objects(file)
+    return tuple(vertices[np.unique(faces)] for faces in objects)
 
 
 def _corners(half: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,14 +6,12 @@ MuJoCo does not read. They collide as convex hulls of few corners.
 
 from __future__ import annotations
 
-import itertools
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
+from resfit_rl.robots.mesh_file import read_objects
 from resfit_rl.robots.vega import (
     ARM_JOINTS,
     COMMANDED_JOINTS,
@@ -174,7 +172,7 @@ def _split_meshes(spec: mujoco.MjSpec, description: VegaDescription) -> None:
     """One mesh for each object of a file: MuJoCo reads the faces of the first object only."""
     parts: dict[str, list[str]] = {}
     for mesh in list(spec.meshes):
-        vertices, objects = _read_obj(description.urdf.parent / mesh.file)
+        vertices, objects = read_objects(description.urdf.parent / mesh.file)
         if len(objects) == 1:
             continue
         parts[mesh.name] = []
@@ -195,23 +193,6 @@ def _split_meshes(spec: mujoco.MjSpec, description: VegaDescription) -> None:
     for mesh in list(spec.meshes):
         if mesh.name in parts:
             spec.delete(mesh)
-
-
-def _read_obj(file: Path) -> tuple[NDArray[np.float64], list[NDArray[np.int32]]]:
-    """Vertices (V, 3) and, for each object, triangles (F, 3) of indices into them."""
-    vertices: list[list[float]] = []
-    objects: list[list[list[int]]] = []
-    for line in file.read_text().splitlines():
-        kind, _, rest = line.partition(" ")
-        if kind == "v":
-            vertices.append([float(value) for value in rest.split()[:3]])
-        elif kind == "o" or (kind == "f" and not objects):
-            objects.append([])
-        if kind == "f":
-            corners = [int(corner.partition("/")[0]) - 1 for corner in rest.split()]
-            for second, third in itertools.pairwise(corners[1:]):
-                objects[-1].append([corners[0], second, third])
-    return np.array(vertices), [np.array(faces, np.int32) for faces in objects if faces]
 
 
 def _dress(spec: mujoco.MjSpec) -> None:
