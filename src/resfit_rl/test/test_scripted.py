@@ -60,7 +60,7 @@ def test_identity_is_the_one_that_is_recorded(simulation):
 
 
 def test_no_expert_for_another_task():
-    with pytest.raises(BasePolicyError, match="expected one of can, square, .*found 'Lift'"):
+    with pytest.raises(BasePolicyError, match=r"expected one of can, square, .*found 'Lift'"):
         ScriptedExpert("Lift")
 
 
