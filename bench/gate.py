@@ -18,6 +18,7 @@ import os
 import platform
 import subprocess
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -151,10 +152,7 @@ def measure(cases: list[Case], checker: MotionChecker, every: MotionChecker) -> 
         (math.nan,) * SIZE,
         needed_roles=HEARTBEATS,
     )
-    whole = GateConfig(
-        **{name: getattr(bare, name) for name in bare.__dataclass_fields__}
-        | {"motion_limits": limits}
-    )
+    whole = replace(bare, motion_limits=limits)
     situations = [
         Situation(
             now=0.0,

@@ -26,10 +26,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from resfit_safety.motion_limits import MotionLimits
-
-# Robot units; more than the rounding of float32, less than any limit is known to.
-TOLERANCE = 1e-6
+from resfit_safety.motion_limits import TOLERANCE, MotionLimits
 
 Kind = Literal["apply", "late", "hold", "fault"]
 

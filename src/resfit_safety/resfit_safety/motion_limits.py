@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# rad or m; more than the rounding of float32 commands, less than any limit is known to.
+# Robot units; more than the rounding of float32 commands, less than any limit is known to.
 TOLERANCE = 1e-6
 
 

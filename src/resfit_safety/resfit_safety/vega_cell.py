@@ -14,12 +14,11 @@ from resfit_rl.robots.vega import (
     COMMANDED_JOINTS,
     HEAD_JOINTS,
     TORSO_JOINTS,
+    is_hand_link,
     vega_description,
 )
 from resfit_safety.collision import Box, HalfSpace, MotionChecker
 from resfit_safety.motion_limits import MotionLimits
-
-_HAND = ("hand", "th_", "ff_", "mf_", "rf_", "lf_")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +48,7 @@ def load_vega_cell(path: Path | str, period: float) -> VegaCell:
     """
     file = load_dataclass(path, _File)
     description = vega_description()
-    hands = frozenset(
-        link
-        for link in description.links
-        if link[:2] in ("R_", "L_") and link[2:].startswith(_HAND)
-    )
+    hands = frozenset(filter(is_hand_link, description.links))
     try:
         torso = _numbers(file.torso, len(TORSO_JOINTS), "torso")
         obstacles = [

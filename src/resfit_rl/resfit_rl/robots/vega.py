@@ -28,6 +28,14 @@ COMMANDED_JOINTS = (
 TORSO_JOINTS = ("torso_j1", "torso_j2", "torso_j3")
 
 
+_HAND_LINKS = ("hand", "th_", "ff_", "mf_", "rf_", "lf_")
+
+
+def is_hand_link(link: str) -> bool:
+    """Whether `link` is of a hand: its base or a finger's."""
+    return link[:2] in ("R_", "L_") and link[2:].startswith(_HAND_LINKS)
+
+
 class RobotDescriptionError(Exception):
     """A robot's description is not there or not as expected; names the file."""
 

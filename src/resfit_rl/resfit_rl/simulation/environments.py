@@ -8,6 +8,7 @@ import os
 import warnings
 from typing import Any
 
+from resfit_rl.simulation.error import SimulationError
 from resfit_rl.tasks import Task
 from resfit_rl.tasks.implementation import Implementation
 
@@ -25,10 +26,6 @@ with warnings.catch_warnings():
     from robosuite.environments.manipulation.two_arm_env import TwoArmEnv
 
 __all__ = ["SimulationError", "arms_of_environments", "make_environment"]
-
-
-class SimulationError(Exception):
-    """The simulation cannot be made or cannot step; names the thing, the expected and the found."""
 
 
 def arms_of_environments() -> dict[str, int]:

@@ -12,6 +12,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from resfit_rl.simulation.error import SimulationError
+
 _VISUAL, _HIDDEN = 1, 5  # groups of geoms: 0 is robosuite's collision shapes
 # Of a mesh's longest side: small parts keep their shape, for they may be close to a camera.
 _FINEST = 1 / 30
@@ -40,11 +42,20 @@ class RenderOptions:
                 raise ValueError(f"rendering: {name}: expected >= 0, found {getattr(self, name)}")
 
 
+def require_image_size(image_size: tuple[int, int]) -> None:
+    """SimulationError unless (height, width), pixels, is a picture's."""
+    if min(image_size) < 1:
+        raise SimulationError(f"image size: expected 1 pixel or more, found {image_size}")
+
+
 class Cameras:
     """Renders named cameras; all calls must come from the thread that made it (OpenGL's rule).
 
     On a CPU the robots' detailed meshes are most of the cost: what lies outside a camera's view is
     not sent to OpenGL, and triangles much smaller than a pixel are merged.
+
+    Raises:
+        SimulationError: a camera that the model lacks.
     """
 
     def __init__(
@@ -54,6 +65,12 @@ class Cameras:
         image_size: tuple[int, int],
         options: RenderOptions,
     ) -> None:
+        known = [model.camera(i).name for i in range(model.ncam)]
+        for camera in cameras:
+            if camera not in known:
+                raise SimulationError(
+                    f"camera: expected one of {', '.join(known)}, found '{camera}'"
+                )
         height, width = image_size
         # A copy, since collisions need the meshes as they are.
         model = self._model = copy.copy(model)

@@ -8,9 +8,12 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from resfit_rl.simulation.environments import SimulationError, make_environment
+from resfit_rl.simulation.action import require_action
+from resfit_rl.simulation.environments import make_environment
+from resfit_rl.simulation.error import SimulationError
 from resfit_rl.simulation.frame import Frame
-from resfit_rl.simulation.rendering import Cameras, RenderOptions
+from resfit_rl.simulation.pose import body_pose, site_pose
+from resfit_rl.simulation.rendering import Cameras, RenderOptions, require_image_size
 from resfit_rl.tasks import Task
 
 # Objects are put down from 2 cm above, and the wrists' sensors read free fall until the controller
@@ -52,8 +55,7 @@ class Simulation:
         cameras: Sequence[str] | None = None,
         rendering: RenderOptions | None = _CHEAPEST,
     ) -> None:
-        if min(image_size) < 1:
-            raise SimulationError(f"image size: expected 1 pixel or more, found {image_size}")
+        require_image_size(image_size)
         self.task = task
         self._env = make_environment(task)
         # Frames are read from the simulator itself; robosuite would evaluate its observables
@@ -66,14 +68,11 @@ class Simulation:
         self._cameras = None
         if rendering is not None:
             chosen = task.cameras if cameras is None else tuple(cameras)
-            known = [self._model.camera(i).name for i in range(self._model.ncam)]
-            for camera in chosen:
-                if camera not in known:
-                    self._env.close()
-                    raise SimulationError(
-                        f"camera: expected one of {', '.join(known)}, found '{camera}'"
-                    )
-            self._cameras = Cameras(self._model, chosen, image_size, rendering)
+            try:
+                self._cameras = Cameras(self._model, chosen, image_size, rendering)
+            except SimulationError:
+                self._env.close()
+                raise
         joints = [
             name
             for robot in self._robots
@@ -133,14 +132,7 @@ class Simulation:
         Raises:
             SimulationError: wrong shape, NaN or infinity; nothing has moved then.
         """
-        action = np.asarray(action, np.float64)
-        if action.shape != (self.task.action_dim,):
-            raise SimulationError(
-                f"action: expected shape ({self.task.action_dim},), found {action.shape}"
-            )
-        if not np.isfinite(action).all():
-            raise SimulationError(f"action: expected finite values, found {action.tolist()}")
-        self._env.step(action)
+        self._env.step(require_action(action, self.task))
         return self._frame()
 
     def close(self) -> None:
@@ -157,7 +149,7 @@ class Simulation:
             for name, (robot, arm) in self._ends.items()
         }
         privileged = {
-            name: _pose(self._data.xpos[body], self._data.xquat[body])
+            name: body_pose(self._data, body)
             for name, body in self._objects.items()
             if np.abs(self._data.xpos[body]).max() < _OUT_OF_SCENE
         }
@@ -174,13 +166,10 @@ class Simulation:
         )
 
     def _end_effectors(self) -> dict[str, NDArray[np.float64]]:
-        poses = {}
-        for name, (robot, arm) in self._ends.items():
-            site = robot.eef_site_id[arm]
-            quaternion = np.empty(4)
-            mujoco.mju_mat2Quat(quaternion, self._data.site_xmat[site])
-            poses[name] = _pose(self._data.site_xpos[site], quaternion)
-        return poses
+        return {
+            name: site_pose(self._data, robot.eef_site_id[arm])
+            for name, (robot, arm) in self._ends.items()
+        }
 
     def _parts_of_robots(self) -> dict[int, str]:
         """Geom -> the gripper that it belongs to, or '' for another part of a robot."""
@@ -204,8 +193,3 @@ class Simulation:
             if contact.dist <= 0 and not (part and part == self._robot_parts[second]):
                 found.add(f"{self._model.geom(first).name}-{self._model.geom(second).name}")
         return tuple(sorted(found))
-
-
-def _pose(position: NDArray[np.float64], wxyz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(7,): position and quaternion x, y, z, w, a copy."""
-    return np.concatenate([position, wxyz[1:], wxyz[:1]])

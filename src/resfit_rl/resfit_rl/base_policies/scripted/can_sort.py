@@ -60,56 +60,32 @@ class CanSortExpert(TwoHandsExpert):
             grasp = _at(self.object(can), table + _HELD_HEIGHT) - at_can.apply(_HELD + vary.grasp)
             beside = grasp - at_can.apply([0.0, 0.0, 0.045])
             yield from self.go(side, _at(beside, table + 0.13), at_can, near=0.03)
-            yield from self._pause()
-            yield from self._reach(side, beside, near=0.01)
-            yield from self._reach(side, grasp, near=0.005, speed=0.006, patience=40)
+            yield from self.pause()
+            yield from self.reach(side, beside, beyond=_BIAS, near=0.01)
+            yield from self.reach(side, grasp, beyond=_BIAS, near=0.005, speed=0.006, patience=40)
             arm.fingers = _TURNED
             yield from self.wait(5)
             arm.fingers = CLOSED
             yield from self.wait(18)
-            yield from self._pause()
+            yield from self.pause()
             lifted = _at(arm.position, table + vary.travel)
             yield from self.go(side, lifted, speed=0.012, near=0.03)
             if self.object(can)[2] > table + 0.1:
                 break
             arm.fingers = OPEN
             yield from self.wait(12)
-        yield from self._pause()
+        yield from self.pause()
         drop = self.object(bin_)[:2] + vary.drop
         for _ in range(2):  # once more, as the can may tilt in the hand on the way
             held = at_bin.apply(arm.rotation.inv().apply(self.object(can)[:3] - arm.position))
             over = _at(drop - held[:2], table + vary.travel)
             yield from self.go(side, over, at_bin, speed=0.018, near=0.015)
-        yield from self._pause()
+        yield from self.pause()
         yield from self.go(side, _at(over, table + 0.135), speed=0.012, near=0.01)
         arm.fingers = _TURNED  # the thumb would lift the can if it turned back at once
         yield from self.wait(12)
         arm.fingers = OPEN
         yield from self.go(side, _at(over, table + 0.22), near=0.02)
-
-    def _reach(
-        self,
-        side: str,
-        goal: Vector,
-        *,
-        near: float,
-        speed: float = 0.015,
-        patience: int = 60,
-    ) -> Script:
-        """Like `go`; where the arm's limits keep the hand off, the command leads it."""
-        arm = self.arms[side]
-        bias: Vector = np.zeros(3)
-        for _ in range(patience):
-            if np.linalg.norm(self._command[side][0] - arm.goal_position) < 0.002:
-                bias = np.clip(bias + 0.15 * (goal - arm.position), -_BIAS, _BIAS)
-            self.send(side, goal + bias, speed=speed)
-            yield
-            if np.linalg.norm(goal - arm.position) < near:
-                return
-
-    def _pause(self) -> Script:
-        if self.rng.random() < 0.33:
-            yield from self.wait(int(self.rng.integers(1, 9)))
 
 
 def _at(position: Vector, height: float) -> Vector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from resfit_rl.base_policies.scripted.two_hands import OPEN, Script, TwoHandsExpert
@@ -69,14 +69,16 @@ class CoffeeExpert(TwoHandsExpert):
         while True:
             grasp = self.object(_POD)[:3] - upright.apply(_HELD + vary.grasp)
             beside = grasp - upright.apply([0.0, 0.0, 0.04])
-            yield from self._reach("right", beside, upright, near=0.01)
-            yield from self._pause()
-            yield from self._reach("right", grasp, near=0.004, speed=0.006, patience=40)
+            yield from self.reach("right", beside, upright, beyond=_BIAS, near=0.01)
+            yield from self.pause()
+            yield from self.reach(
+                "right", grasp, beyond=_BIAS, near=0.004, speed=0.006, patience=40
+            )
             arm.fingers = _TURNED
             yield from self.wait(5)
             arm.fingers = _GRASP
             yield from self.wait(18)
-            yield from self._pause()
+            yield from self.pause()
             height = self._rim() + _POD_HALF + vary.travel - upright.apply(_HELD)[2]
             lifted = np.append(arm.position[:2], height)
             yield from self.go("right", lifted, speed=0.014, near=0.02)
@@ -92,7 +94,7 @@ class CoffeeExpert(TwoHandsExpert):
         upright = Rotation.from_euler("z", vary.over) * _RIGHT
         over = self.object(_MACHINE)[:2] + vary.drop
         yield from self._bring(over, _POD_HALF + vary.travel, upright, near=0.01, speed=0.014)
-        yield from self._pause()
+        yield from self.pause()
         yield from self._bring(over, _POD_HALF - 0.007, upright, near=0.005, speed=0.008)
         yield from self._bring(over, _POD_HALF - 0.012, upright, near=0.004, speed=0.006)
         arm.fingers = _TURNED  # the thumb would lift the pod if it turned back at once
@@ -119,10 +121,12 @@ class CoffeeExpert(TwoHandsExpert):
         while True:
             yield from self.go("left", place(-0.09, 0.075 + up), upright, near=0.02)
             right.fingers = OPEN
-            yield from self._pause()
+            yield from self.pause()
             self.send("right", back + np.array([-0.03, -0.08, -0.06]), speed=0.012)
-            yield from self._reach("left", place(0.07, 0.07 + up), near=0.01, speed=0.01)
-            yield from self._pause()
+            yield from self.reach(
+                "left", place(0.07, 0.07 + up), beyond=_BIAS, near=0.01, speed=0.01
+            )
+            yield from self.pause()
             self.send("left", place(0.07, 0.045), speed=0.006)
             yield from self.until(lambda: self._lid_angle() < _SHUT, 25)
             if self._lid_angle() < _SHUT:
@@ -148,27 +152,6 @@ class CoffeeExpert(TwoHandsExpert):
             if np.linalg.norm(goal - self.object(_POD)[:3]) < near:
                 return
 
-    def _reach(
-        self,
-        side: str,
-        position: ArrayLike,
-        rotation: Rotation | None = None,
-        *,
-        near: float,
-        speed: float = 0.015,
-        patience: int = 60,
-    ) -> Script:
-        """Like `go`; where the arm's limits keep the hand off, the command leads it."""
-        arm, goal = self.arms[side], np.asarray(position, np.float64)
-        bias: Vector = np.zeros(3)
-        for _ in range(patience):
-            if np.linalg.norm(self._command[side][0] - arm.goal_position) < 0.002:
-                bias = np.clip(bias + 0.15 * (goal - arm.position), -_BIAS, _BIAS)
-            self.send(side, goal + bias, rotation, speed=speed)
-            yield
-            if np.linalg.norm(goal - arm.position) < near:
-                return
-
     def _rim(self) -> float:
         """Height of the holder's rim, m, world frame."""
         return float(self.object(_MACHINE)[2]) + _RIM
@@ -178,7 +161,3 @@ class CoffeeExpert(TwoHandsExpert):
         machine = Rotation.from_quat(self.object(_MACHINE)[3:])
         x, _, z = (machine.inv() * Rotation.from_quat(self.object(_LID)[3:])).apply([1.0, 0.0, 0.0])
         return float(np.arctan2(z, x))
-
-    def _pause(self) -> Script:
-        if self.rng.random() < 0.33:
-            yield from self.wait(int(self.rng.integers(1, 9)))

@@ -126,6 +126,37 @@ class ArmsExpert:
         for _ in range(steps):
             yield
 
+    def pause(self) -> Script:
+        """Now and then a moment's rest, as a person takes it."""
+        if self.rng.random() < 0.33:
+            yield from self.wait(int(self.rng.integers(1, 9)))
+
+    def reach(
+        self,
+        side: str,
+        position: ArrayLike,
+        rotation: Rotation | None = None,
+        *,
+        near: float,
+        beyond: float,
+        speed: float = 0.015,
+        patience: int = 60,
+    ) -> Script:
+        """Like `go`; where the arm's limits keep the hand off, the command leads it.
+
+        Args:
+            beyond: m, along each axis; how far the command may be from the place.
+        """
+        arm, goal = self.arms[side], np.asarray(position, np.float64)
+        bias: Vector = np.zeros(3)
+        for _ in range(patience):
+            if np.linalg.norm(self._command[side][0] - arm.goal_position) < 0.002:
+                bias = np.clip(bias + 0.15 * (goal - arm.position), -beyond, beyond)
+            self.send(side, goal + bias, rotation, speed=speed)
+            yield
+            if np.linalg.norm(goal - arm.position) < near:
+                return
+
     def _lead(self, side: str, arm: Arm) -> tuple[Vector, Rotation]:
         """The command's next pose: straight to the goal, with bounded speed and acceleration."""
         position, rotation, velocity = self._command[side]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from resfit_rl.base_policies.scripted.two_hands import Arm, ArmsExpert, Script
+from resfit_rl.base_policies.scripted.two_hands import Arm, ArmsExpert
 from resfit_rl.observation import Observation
 from resfit_rl.robots.vega import COMMANDED_JOINTS, HAND_JOINTS
 from resfit_rl.simulation.vega.kinematics import Kinematics
@@ -48,11 +48,6 @@ class VegaExpert(ArmsExpert):
             self._joints = joints
         action = np.clip(self._joints, self._task.action_lower, self._task.action_upper)
         return action.astype(np.float32)
-
-    def pause(self) -> Script:
-        """Now and then a moment's rest, as a person takes it."""
-        if self.rng.random() < 0.33:
-            yield from self.wait(int(self.rng.integers(1, 9)))
 
     def _look(self, observation: Observation) -> None:
         measured = observation.state.astype(np.float64)

@@ -19,6 +19,7 @@ from resfit_rl.robots.vega import (
     HEAD_JOINTS,
     TORSO_JOINTS,
     VegaDescription,
+    is_hand_link,
     vega_description,
 )
 
@@ -199,8 +200,7 @@ def _dress(spec: mujoco.MjSpec) -> None:
     """Groups, colours and friction of the shapes; motors carry the arms' and the head's weight."""
     for body in spec.bodies:
         name = body.name
-        hand = name[2:] if name[:2] in ("R_", "L_") else ""
-        hand = hand if hand.startswith(("hand", "th_", "ff_", "mf_", "rf_", "lf_")) else ""
+        hand = is_hand_link(name)
         moves = hand or "_arm_" in name or name.startswith("head")
         body.gravcomp = 1.0 if moves else 0.0
         for geom in body.geoms:

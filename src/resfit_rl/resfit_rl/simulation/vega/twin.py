@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from resfit_rl.robots.vega import COMMANDED_JOINTS, RobotDescriptionError, vega_description
-from resfit_rl.simulation.environments import SimulationError
+from resfit_rl.simulation.action import require_action
+from resfit_rl.simulation.error import SimulationError
 from resfit_rl.simulation.frame import Frame
-from resfit_rl.simulation.rendering import Cameras, RenderOptions
+from resfit_rl.simulation.pose import body_pose, site_pose
+from resfit_rl.simulation.rendering import Cameras, RenderOptions, require_image_size
 from resfit_rl.simulation.vega.model import (
     CONTROL_PERIOD,
     SIDES,
@@ -66,8 +68,7 @@ class VegaTwin:
         cameras: Sequence[str] | None = None,
         rendering: RenderOptions | None = _CHEAPEST,
     ) -> None:
-        if min(image_size) < 1:
-            raise SimulationError(f"image size: expected 1 pixel or more, found {image_size}")
+        require_image_size(image_size)
         self.task = task
         self._scene = _scene(task)
         try:
@@ -83,12 +84,6 @@ class VegaTwin:
         self._cameras = None
         if rendering is not None:
             chosen = task.cameras if cameras is None else tuple(cameras)
-            known = [self._model.camera(i).name for i in range(self._model.ncam)]
-            for camera in chosen:
-                if camera not in known:
-                    raise SimulationError(
-                        f"camera: expected one of {', '.join(known)}, found '{camera}'"
-                    )
             self._cameras = Cameras(self._model, chosen, image_size, rendering)
         self._mimics = vega_description().mimics
         self._joint_names = (*COMMANDED_JOINTS, *self._mimics)
@@ -121,13 +116,7 @@ class VegaTwin:
         Raises:
             SimulationError: wrong shape, NaN or infinity; nothing has moved then.
         """
-        action = np.asarray(action, np.float64)
-        if action.shape != (self.task.action_dim,):
-            raise SimulationError(
-                f"action: expected shape ({self.task.action_dim},), found {action.shape}"
-            )
-        if not np.isfinite(action).all():
-            raise SimulationError(f"action: expected finite values, found {action.tolist()}")
+        action = require_action(action, self.task)
         self._advance(np.clip(action, self.task.action_lower, self.task.action_upper))
         return self._frame()
 
@@ -173,7 +162,7 @@ class VegaTwin:
                 for side in SIDES
             },
             privileged={
-                name: _pose(self._data.body(name).xpos, self._data.body(name).xquat)
+                name: body_pose(self._data, self._model.body(name).id)
                 for name in self._scene.objects
             },
             success=self._scene.success(self._model, self._data),
@@ -184,12 +173,7 @@ class VegaTwin:
         return dict(zip(self._joint_names, self._data.qpos[self._positions].tolist(), strict=True))
 
     def _end_effectors(self) -> dict[str, NDArray[np.float64]]:
-        poses = {}
-        for side in SIDES:
-            quaternion = np.empty(4)
-            mujoco.mju_mat2Quat(quaternion, self._data.site(side).xmat)
-            poses[side] = _pose(self._data.site(side).xpos, quaternion)
-        return poses
+        return {side: site_pose(self._data, self._model.site(side).id) for side in SIDES}
 
     def _self_collisions(self) -> tuple[str, ...]:
         """MuJoCo's contacts leave out what the SRDF allows."""
@@ -210,8 +194,3 @@ def _scene(task: Task) -> VegaScene:
             f"found {implementation}"
         )
     return known[str(implementation)]()
-
-
-def _pose(position: NDArray[np.float64], wxyz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(7,): position and quaternion x, y, z, w, a copy."""
-    return np.concatenate([position, wxyz[1:], wxyz[:1]])
