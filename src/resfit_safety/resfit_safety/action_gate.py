@@ -10,6 +10,8 @@ A driver holds one ActionGate and never applies anything but the action of its v
         verdict = gate.commit(verdict)            # once a step, as its action is applied
         robot.step(verdict.action)                # report verdict.held, .fault, .reason
 
+The way to a start position between episodes goes by `judge_reset` and `commit`, command by command.
+
 In order: finite values, shape, the episode and observation it is for, position limits, change
 against the last action; of absolute joint positions also velocity, acceleration, step against the
 measured position, and collisions on the way from the last command and from the measured position;
@@ -213,6 +215,7 @@ class Situation:
             a collision checker need those of all their joints.
         self_collisions: what touches what, as the robot reports it, one text per contact.
         heartbeat_ages: role -> s since its last heartbeat; a role never heard is left out.
+        emergency_stop: who engaged it; empty when it is released.
     """
 
     now: float
@@ -223,6 +226,7 @@ class Situation:
     joint_positions: Mapping[str, float] = field(default_factory=dict)
     self_collisions: Collection[str] = ()
     heartbeat_ages: Mapping[str, float] = field(default_factory=dict)
+    emergency_stop: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,6 +316,8 @@ class ActionGate:
         """The verdict on `command` (None: there is none) in this situation; nothing is recorded."""
         if situation.episode_id == 0:
             return self._hold("no episode is running")
+        if problem := self._emergency(situation):
+            return self._fault(problem)
         kind: Kind = "hold"
         waiting = f"no command for step {situation.step} yet"
         if command is not None:
@@ -319,12 +325,7 @@ class ActionGate:
             if problem := self._malformed(action):
                 return self._fault(problem)
             kind, waiting = self._mismatch(command, situation)
-            if not waiting and (
-                problem := self._outside(action)
-                or self._too_fast(action)
-                or self._too_sudden(action, situation)
-                or self._collides(action, situation)
-            ):
+            if not waiting and (problem := self._refused(action, situation)):
                 return self._fault(problem)
         if problem := self._robot(situation) or self._stopped(situation):
             return self._fault(problem)
@@ -332,7 +333,28 @@ class ActionGate:
             return Verdict(kind, self.hold_action, waiting)
         if waiting := self._unsafe(situation) or self._silent(situation):
             return self._hold(waiting)
-        return Verdict("apply", np.clip(action, self._lower, self._upper).astype(np.float32))
+        return self._apply(action)
+
+    def judge_reset(self, action: ArrayLike, situation: Situation) -> Verdict:
+        """The verdict on one command of a way between episodes: apply or fault.
+
+        Nothing is waited for: what would let a step of an episode wait ends the way. The safety
+        monitor's newest verdict counts, whichever episode it is for. Nothing is recorded.
+
+        Args:
+            action: (A,), robot units.
+            situation: its episode, step and stamp do not matter.
+        """
+        requested = np.asarray(action, np.float64)
+        problem = (
+            self._emergency(situation)
+            or self._malformed(requested)
+            or self._refused(requested, situation)
+            or self._robot(situation)
+            or self._disallowed(situation)
+            or self._silent(situation)
+        )
+        return self._fault(problem) if problem else self._apply(requested)
 
     def commit(self, verdict: Verdict) -> Verdict:
         """Record that the verdict's action is applied now.
@@ -354,6 +376,9 @@ class ActionGate:
             )
         return verdict
 
+    def _apply(self, action: NDArray[np.float64]) -> Verdict:
+        return Verdict("apply", np.clip(action, self._lower, self._upper).astype(np.float32))
+
     def _hold(self, reason: str) -> Verdict:
         return Verdict("hold", self.hold_action, reason)
 
@@ -361,6 +386,9 @@ class ActionGate:
         return Verdict("fault", self.hold_action, reason)
 
     # Each of these returns what is wrong, or an empty text.
+
+    def _emergency(self, situation: Situation) -> str:
+        return f"emergency stop: {situation.emergency_stop}" if situation.emergency_stop else ""
 
     def _malformed(self, action: NDArray[np.float64]) -> str:
         expected = self._lower.shape
@@ -387,6 +415,14 @@ class ActionGate:
         return kind, (
             f"command: expected step {expected[0]}, stamp {expected[1]} ns, "
             f"found step {found[0]}, stamp {found[1]} ns"
+        )
+
+    def _refused(self, action: NDArray[np.float64], situation: Situation) -> str:
+        return (
+            self._outside(action)
+            or self._too_fast(action)
+            or self._too_sudden(action, situation)
+            or self._collides(action, situation)
         )
 
     def _outside(self, action: NDArray[np.float64]) -> str:
@@ -467,9 +503,22 @@ class ActionGate:
                     f"safety: expected a verdict on stamp {situation.stamp} ns or later, "
                     f"found one on {safety.stamp} ns"
                 )
-        elif not situation.now - safety.received <= self.config.max_safety_age:
+            return ""
+        return self._old(safety, situation)
+
+    def _disallowed(self, situation: Situation) -> str:
+        safety = situation.safety
+        if safety is None:
+            return "safety: expected a verdict, found none"
+        if not safety.motion_allowed:
+            return f"safety: {safety.reason}"
+        return self._old(safety, situation)
+
+    def _old(self, safety: SafetyVerdict, situation: Situation) -> str:
+        limit = self.config.max_safety_age
+        if limit is not None and not situation.now - safety.received <= limit:
             return (
-                f"safety: expected a verdict of the last {self.config.max_safety_age:g} s, "
+                f"safety: expected a verdict of the last {limit:g} s, "
                 f"found one {situation.now - safety.received:.3f} s old"
             )
         return ""

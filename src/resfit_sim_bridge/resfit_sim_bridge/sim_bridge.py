@@ -13,35 +13,21 @@ from rclpy.clock import ClockType
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 
-from resfit_interfaces.msg import (
-    ActionCommand,
-    EpisodeState,
-    ExecutedAction,
-    NodeHeartbeat,
-    SafetyStatus,
-    TaskState,
-)
+from resfit_driver.gating import NEEDED_ROLES, Gating
+from resfit_driver.sensors import FrameError, FrameNames, SensorPublishers, require_finite
+from resfit_driver.stepping import Due, Phase, Stepping
+from resfit_interfaces.msg import EpisodeState, ExecutedAction, NodeHeartbeat, TaskState
 from resfit_interfaces.srv import ResetRobot
 from resfit_rl.simulation import Frame, RenderOptions, SimulationError, make_simulation
 from resfit_rl.tasks import get_task, task_names
 from resfit_ros import qos
-from resfit_ros.conversions import NANOSECONDS, diagnostics, ns_to_stamp, stamp_to_ns
+from resfit_ros.conversions import NANOSECONDS, diagnostics, ns_to_stamp
 from resfit_ros.heartbeat import Heartbeat
 from resfit_ros.parameters import ConfigurationError, declare
 from resfit_ros.run import ExitRequest, run_node
-from resfit_safety.action_gate import (
-    ActionGate,
-    Command,
-    GateConfig,
-    SafetyVerdict,
-    Situation,
-    Verdict,
-)
+from resfit_safety.action_gate import ActionGate, GateConfig, Verdict
 from resfit_safety.vega_cell import VegaCell, load_vega_cell
-from resfit_sim_bridge.sensors import FrameError, FrameNames, SensorPublishers, require_finite
-from resfit_sim_bridge.stepping import Due, Phase, Stepping
 
-NEEDED_ROLES = ("policy", "safety", "supervisor")
 WAITING_PERIOD = 0.1  # s, of clock and wrench while time stands still
 REPEAT_PERIOD = 1.0  # s, of the observation while time stands still, and of attempts to recover
 # s; lets the executor serve what came meanwhile, even where a step is longer than a period.
@@ -72,12 +58,10 @@ class SimBridge(Node):
         period = round(NANOSECONDS / self._task.control_frequency)
         self._stepping = Stepping(period, self._real_time, round(self._deadline * period))
         self._gate = self._make_gate()
-        self._command: Command | None = None
-        self._safety: SafetyVerdict | None = None
-        self._heard: dict[str, float] = {}  # role -> s
         self._next: tuple[Frame, ExecutedAction] | None = None  # computed, not published yet
         self._broken = ""  # why the simulation cannot go on
         self._episode_start = 0.0
+        self._gating = Gating(self, self._gate, self._stepping, self._on_news)
         self._reset_counters()
         self._refusals: Counter[str] = Counter()
         self._last_refusal = ""
@@ -102,10 +86,7 @@ class SimBridge(Node):
         self._time = time.time_ns()
         self._reset(0, self._seed)
 
-        self.create_subscription(ActionCommand, "action_command", self._on_command, qos.COMMAND)
-        self.create_subscription(SafetyStatus, "safety_status", self._on_safety, qos.EVENT)
         self.create_subscription(EpisodeState, "episode_state", self._on_episode, qos.LATCHED)
-        self.create_subscription(NodeHeartbeat, "heartbeat", self._on_heartbeat, qos.HEARTBEAT)
         self.create_service(ResetRobot, "reset_robot", self._on_reset)
         self.create_timer(WAITING_PERIOD, self._while_waiting, clock=steady)
         self.create_timer(1.0, self._diagnose, clock=steady)
@@ -252,49 +233,18 @@ class SimBridge(Node):
 
     # -- what comes in ----------------------------------------------------------------------------
 
-    def _on_command(self, message: ActionCommand) -> None:
-        self._command = Command(
-            message.episode_id,
-            message.step,
-            stamp_to_ns(message.header.stamp),
-            np.array(message.action),
-        )
+    def _on_news(self) -> None:
+        self._tell_state()
         self._advance()
-
-    def _on_safety(self, message: SafetyStatus) -> None:
-        self._safety = SafetyVerdict(
-            message.episode_id,
-            stamp_to_ns(message.header.stamp),
-            message.motion_allowed,
-            message.reason,
-            time.monotonic(),
-        )
-        self._advance()
-
-    def _on_heartbeat(self, message: NodeHeartbeat) -> None:
-        self._heard[message.role] = time.monotonic()
 
     def _on_episode(self, message: EpisodeState) -> None:
-        now = time.monotonic_ns()
         before = self._stepping.phase
-        if message.state == EpisodeState.RUNNING:
-            problem = self._stepping.run(
-                message.episode_id, stamp_to_ns(message.start_stamp), message.max_steps, now
-            )
-            if problem:
-                self.get_logger().error(problem)
-            elif before is Phase.PAUSED:
-                # Who was silent during the pause may need to see where it is.
-                self._publish_sensors()
-            elif before is not Phase.RUNNING and self._stepping.running:
-                self._episode_start = time.monotonic()
-        elif message.state == EpisodeState.PAUSED:
-            self._stepping.pause(message.episode_id)
-        elif (
-            message.state != EpisodeState.RESETTING
-            or message.episode_id > self._stepping.episode_id
-        ):
-            self._stepping.finish(message.episode_id, now)
+        self._gating.follow(message)
+        if before is Phase.PAUSED and self._stepping.running:
+            # Who was silent during the pause may need to see where it is.
+            self._publish_sensors()
+        elif before is Phase.READY and self._stepping.running:
+            self._episode_start = time.monotonic()
         if before not in (Phase.IDLE, Phase.READY) and self._stepping.phase is Phase.IDLE:
             self._log_episode()
         self._advance()
@@ -306,6 +256,8 @@ class SimBridge(Node):
             response.message = (
                 f"reset_robot: expected no running episode, found {self._stepping.episode_id}"
             )
+        elif self._gating.emergency_stop:
+            response.message = f"reset_robot: emergency stop: {self._gating.emergency_stop}"
         elif request.episode_id == 0:
             response.message = "reset_robot: expected an episode_id from 1 on, found 0"
         else:
@@ -323,7 +275,8 @@ class SimBridge(Node):
     # -- steps ------------------------------------------------------------------------------------
 
     def _reset(self, episode_id: int, seed: int) -> None:
-        self._next = self._command = None
+        self._next = None
+        self._gating.reset()
         self._time += self._stepping.period
         self._attempted = time.monotonic()
         try:
@@ -334,7 +287,7 @@ class SimBridge(Node):
         self._stepping.reset(episode_id, self._time, time.monotonic_ns())
         self._gate.reset(self._simulation.start_action)
         self._broken = ""
-        self._heartbeat.set(NodeHeartbeat.READY)
+        self._tell_state()
         self._reset_counters()
         self._publish_sensors()
 
@@ -370,26 +323,10 @@ class SimBridge(Node):
         self._wake.reset()
 
     def _judge(self) -> Verdict:
-        now = time.monotonic()
         frame = self._frame
-        verdict = self._gate.judge(
-            self._command,
-            Situation(
-                now=now,
-                episode_id=self._stepping.episode_id,
-                step=self._stepping.step,
-                stamp=self._stepping.stamp,
-                safety=self._safety,
-                joint_positions=dict(zip(frame.joint_names, frame.joint_position, strict=True)),
-                self_collisions=frame.self_collisions,
-                heartbeat_ages={role: now - heard for role, heard in self._heard.items()},
-            ),
+        return self._gating.judge(
+            dict(zip(frame.joint_names, frame.joint_position, strict=True)), frame.self_collisions
         )
-        if verdict.kind == "late":
-            # A repetition of a command that was executed is no news.
-            self._late += self._command.step == self._stepping.step - 1 and self._held_last
-            self._command = None
-        return verdict
 
     def _step(self, verdict: Verdict, episode_id: int) -> None:
         """Simulate one step; what it gives is published when its time has come."""
@@ -417,10 +354,9 @@ class SimBridge(Node):
             return
         if verdict.fault:
             self._refuse(executed)
-        self._held_last = verdict.held
+        self._gating.stepped(verdict)
         self._steps += bool(episode_id)
         self._held += verdict.held and bool(episode_id)
-        self._command = None
         self._next = frame, executed
         self._stepping.computed()
 
@@ -460,7 +396,17 @@ class SimBridge(Node):
     def _break(self, reason: str) -> None:
         self._broken = reason
         self.get_logger().error(reason)
-        self._heartbeat.set(NodeHeartbeat.ERROR, reason)
+        self._tell_state()
+
+    def _tell_state(self) -> None:
+        if self._broken:
+            self._heartbeat.set(NodeHeartbeat.ERROR, self._broken)
+        elif self._gating.emergency_stop:
+            self._heartbeat.set(
+                NodeHeartbeat.BUSY, f"emergency stop: {self._gating.emergency_stop}"
+            )
+        else:
+            self._heartbeat.set(NodeHeartbeat.READY)
 
     def _refuse(self, executed: ExecutedAction) -> None:
         self._stepping.fault()
@@ -498,8 +444,7 @@ class SimBridge(Node):
             self._advance()
 
     def _reset_counters(self) -> None:
-        self._steps = self._held = self._late = 0
-        self._held_last = False
+        self._steps = self._held = 0
         self._periods: deque[float] = deque(maxlen=200)
         self._published = time.monotonic_ns()
 
@@ -507,7 +452,8 @@ class SimBridge(Node):
         seconds = max(time.monotonic() - self._episode_start, 1e-9)
         self.get_logger().info(
             f"episode {self._stepping.episode_id}: over after {self._steps} steps, "
-            f"{self._steps / seconds:.1f} steps/s, {self._held} held, {self._late} late commands"
+            f"{self._steps / seconds:.1f} steps/s, {self._held} held, "
+            f"{self._gating.late_commands} late commands"
         )
 
     def _diagnose(self) -> None:
@@ -519,7 +465,8 @@ class SimBridge(Node):
             "step": self._stepping.step,
             "real-time factor": f"{self._stepping.period / NANOSECONDS * 1e3 / p50:.2f}",
             "held steps": self._held,
-            "late commands": self._late,
+            "late commands": self._gating.late_commands,
+            "emergency stop": self._gating.emergency_stop or "released",
             "overrun periods": self._stepping.overruns,
             "period p50, ms": f"{p50:.2f}",
             "period p99, ms": f"{p99:.2f}",

@@ -20,6 +20,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from resfit_interfaces.msg import (
     ActionCommand,
+    EmergencyStop,
     EpisodeState,
     ExecutedAction,
     NodeHeartbeat,
@@ -98,6 +99,7 @@ class Graph:
         self._safety = self.node.create_publisher(SafetyStatus, "safety_status", qos.EVENT)
         self._state = self.node.create_publisher(EpisodeState, "episode_state", qos.LATCHED)
         self._heartbeat = self.node.create_publisher(NodeHeartbeat, "heartbeat", qos.HEARTBEAT)
+        self._stop = self.node.create_publisher(EmergencyStop, "emergency_stop", qos.LATCHED)
         self._reset = self.node.create_client(ResetRobot, "reset_robot")
         self.silent = set()
         self.node.create_timer(0.2, self._beat, clock=RclpyClock(clock_type=ClockType.STEADY_TIME))
@@ -122,7 +124,7 @@ class Graph:
             self.driver = message
 
     def _beat(self):
-        for role in {"policy", "safety", "supervisor"} - self.silent:
+        for role in {"policy", "safety", "supervisor", "labeler"} - self.silent:
             self._heartbeat.publish(NodeHeartbeat(role=role, state=NodeHeartbeat.READY))
 
     def wait(self, condition, what, timeout=30.0):
@@ -184,6 +186,9 @@ class Graph:
         message = SafetyStatus(episode_id=self.episode_id, motion_allowed=allowed, reason=reason)
         message.header.stamp = ns_to_stamp(stamp)
         self._safety.publish(message)
+
+    def stop_robot(self, engaged, reason):
+        self._stop.publish(EmergencyStop(engaged=engaged, reason=reason))
 
     def step(self, step, stamp, action=(0.0,) * 7):
         """One lockstep step; the stamp of the next observation."""

@@ -148,9 +148,10 @@ def test_commands_of_other_episodes_are_never_executed(graph):
     assert not graph.executed()
 
 
-def test_silent_supervisor_holds_the_robot_until_it_is_heard_again(graph):
+@pytest.mark.parametrize("role", ["supervisor", "labeler"])
+def test_silence_holds_the_robot_until_it_is_heard_again(graph, role):
     stamp = graph.start()
-    graph.silent = {"supervisor"}
+    graph.silent = {role}
     time.sleep(2.5)
     graph.verdict(stamp)
     graph.command(0, stamp)
@@ -215,3 +216,28 @@ def test_a_failing_simulation_is_a_fault_and_an_error_until_the_episode_is_over(
     graph.state(EpisodeState.FINISHED)
     graph.wait(lambda: graph.ready, "a bridge that is ready again")
     graph.step(0, graph.start())
+
+
+def test_emergency_stop(graph):
+    """Without a command and a verdict, as when policy and safety monitor hang."""
+    stamp = graph.start(seed=3)
+    graph.stop_robot(True, "a person")
+    graph.wait(lambda: graph.executed(), "a report of the stop")
+    executed = graph.executed()[0]
+    assert executed.held and executed.fault
+    assert executed.reason == "emergency stop: a person"
+    graph.wait(lambda: graph.driver.state == NodeHeartbeat.BUSY, "a busy driver")
+    assert graph.driver.message == "emergency stop: a person"
+    # Nothing moves any more, whatever is commanded.
+    after = stamp_to_ns(executed.header.stamp)
+    graph.command(1, after)
+    graph.verdict(after)
+    graph.state(EpisodeState.FINISHED)
+    answer = graph.reset_robot(graph.episode_id + 1, 0)
+    assert not answer.success
+    assert answer.message == "reset_robot: emergency stop: a person"
+    assert len(graph.executed()) == 1
+    graph.stop_robot(False, "a person")
+    graph.wait(lambda: graph.ready, "a driver that is ready again")
+    stamp = graph.start(seed=3)
+    graph.step(0, stamp)

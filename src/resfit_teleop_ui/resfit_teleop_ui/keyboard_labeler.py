@@ -5,11 +5,19 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import rclpy
+from std_srvs.srv import Trigger
 
-from resfit_interfaces.msg import EpisodeState, ExecutedAction, NodeHeartbeat, SafetyStatus
+from resfit_interfaces.msg import (
+    EmergencyStop,
+    EpisodeState,
+    ExecutedAction,
+    NodeHeartbeat,
+    SafetyStatus,
+)
 from resfit_interfaces.srv import LabelEpisode
 from resfit_ros import qos
 from resfit_ros.parameters import declare
@@ -20,6 +28,8 @@ from resfit_teleop_ui.terminal import Terminal, TerminalLost
 
 PERIOD = 0.05  # s between looks at the keyboard
 CLOSING_TIMEOUT = 2.0  # s for the supervisor to answer the last abort
+EMERGENCY_STOP, RELEASE = "e", "u"
+SCENE = "is the scene set up and nobody within reach of the robot?"
 LABELS = {"s": LabelEpisode.Request.SUCCESS, "f": LabelEpisode.Request.FAILURE}
 LABEL_NAMES = {
     LabelEpisode.Request.SUCCESS: "success",
@@ -54,6 +64,16 @@ class KeyboardLabeler(Labeler):
         self._seen_running = 0  # id of the episode under way
         self._message = "press space to roll out"
         self._question = ""
+        self._on_yes: Callable[[], None] = lambda: None
+        self._driver: NodeHeartbeat | None = None
+        self._driver_at = 0.0
+        self._stop = False  # whether the emergency stop is engaged
+        # To the driver itself: neither the supervisor nor the policy is needed for it.
+        self._stop_publisher = self.create_publisher(EmergencyStop, "emergency_stop", qos.LATCHED)
+        self.create_subscription(EmergencyStop, "emergency_stop", self._on_stop, qos.LATCHED)
+        self.create_subscription(NodeHeartbeat, "heartbeat", self._on_heartbeat, qos.HEARTBEAT)
+        # Only the driver of a real robot has it.
+        self._confirm_scene = self.create_client(Trigger, "confirm_scene")
         self.create_subscription(
             ExecutedAction, "executed_action", self._on_executed_action, qos.EVENT
         )
@@ -118,6 +138,13 @@ class KeyboardLabeler(Labeler):
         self._safety = message
         self._safety_at = time.monotonic()
 
+    def _on_stop(self, message: EmergencyStop) -> None:
+        self._stop = message.engaged
+
+    def _on_heartbeat(self, message: NodeHeartbeat) -> None:
+        if message.role == "driver":
+            self._driver, self._driver_at = message, time.monotonic()
+
     def _on_hangup(self, number: int, frame: object) -> None:
         self._lost = True
 
@@ -136,6 +163,9 @@ class KeyboardLabeler(Labeler):
         return ScreenState(
             supervisor_available=self.supervisor_available,
             episode=self.episode,
+            driver=self._driver,
+            driver_age=time.monotonic() - self._driver_at,
+            emergency_stop=self._stop,
             safety=self._safety,
             safety_age=time.monotonic() - self._safety_at,
             learner=self.learner,
@@ -147,10 +177,16 @@ class KeyboardLabeler(Labeler):
         )
 
     def _press(self, key: str) -> None:
-        if self._question:
+        if key == EMERGENCY_STOP:
+            # Whatever else is being asked.
+            self._question = ""
+            self._stop_robot()
+        elif self._question:
             self._question = ""
             if key == "y":
-                raise ExitRequest(0)
+                self._on_yes()
+        elif key == RELEASE:
+            self._ask("release the emergency stop?", self._release)
         elif key in (" ", "\n", "\r"):
             self._roll_out()
         elif key in LABELS:
@@ -161,14 +197,48 @@ class KeyboardLabeler(Labeler):
             self._pause()
         elif key == "q":
             if not self._responsible:
-                raise ExitRequest(0)
-            self._question = f"episode {self.episode.episode_id} runs: abort it and quit? (y/n)"
+                self._quit()
+            self._ask(f"episode {self.episode.episode_id} runs: abort it and quit?", self._quit)
+
+    def _ask(self, question: str, on_yes: Callable[[], None]) -> None:
+        self._question, self._on_yes = f"{question} (y/n)", on_yes
+
+    def _quit(self) -> None:
+        raise ExitRequest(0)
+
+    def _stop_robot(self) -> None:
+        self._publish_stop(True, "key e of the keyboard labeler")
+        self._say("EMERGENCY STOP: the driver holds the robot; u releases it")
+
+    def _release(self) -> None:
+        self._publish_stop(False, "key u of the keyboard labeler")
+        self._say("emergency stop released; press space to roll out")
+
+    def _publish_stop(self, engaged: bool, reason: str) -> None:
+        message = EmergencyStop(engaged=engaged, reason=reason)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._stop_publisher.publish(message)
+        self._stop = engaged
 
     def _roll_out(self) -> None:
         if self.running:
             self._say(f"episode {self.episode.episode_id} is not over")
-            return
+        elif self._confirm_scene.service_is_ready():
+            self._ask(SCENE, self._confirm_and_start)
+        else:
+            self._start()
 
+    def _confirm_and_start(self) -> None:
+        def on_answer(done: Any) -> None:
+            if done.result().success:
+                self._start()
+            else:
+                self._say(f"start refused: {done.result().message}")
+
+        self._say("confirming the scene ...")
+        self._confirm_scene.call_async(Trigger.Request()).add_done_callback(on_answer)
+
+    def _start(self) -> None:
         def on_answer(answer: Any) -> None:
             if answer.accepted:
                 self._started = answer.episode_id

@@ -4,7 +4,7 @@ import math
 import textwrap
 from dataclasses import dataclass, field
 
-from resfit_interfaces.msg import EpisodeState, LearnerStatus, SafetyStatus
+from resfit_interfaces.msg import EpisodeState, LearnerStatus, NodeHeartbeat, SafetyStatus
 from resfit_teleop_ui.labeler import OUTCOMES
 
 STATES = {
@@ -14,7 +14,17 @@ STATES = {
     EpisodeState.PAUSED: "PAUSED",
     EpisodeState.FINISHED: "FINISHED",
 }
-KEYS = "space roll out  s success  f failure  p pause/resume  r reset (abort)  q quit"
+KEYS = (
+    "space roll out  s success  f failure  p pause/resume  r reset (abort)  "
+    "e EMERGENCY STOP  u release it  q quit"
+)
+DRIVER_STATES = {
+    NodeHeartbeat.STARTING: "starting",
+    NodeHeartbeat.READY: "ready",
+    NodeHeartbeat.BUSY: "holds",
+    NodeHeartbeat.ERROR: "in error",
+}
+DRIVER_TIMEOUT = 2.0  # s without a heartbeat after which the driver's last one is not shown
 SAFETY_TIMEOUT = 1.0  # s without a verdict after which the last one is not shown as the present one
 BAR = 30  # characters
 
@@ -26,6 +36,8 @@ class ScreenState:
     Attributes:
         supervisor_available: whether its services are there.
         episode, safety, learner: newest message, None before the first.
+        driver: its newest heartbeat, `driver_age` s old.
+        emergency_stop: whether it is engaged.
         safety_age: s of wall time since `safety` came.
         step: index of the newest observation of the episode.
         control_frequency: Hz.
@@ -38,6 +50,9 @@ class ScreenState:
     episode: EpisodeState | None = None
     safety: SafetyStatus | None = None
     safety_age: float = 0.0
+    driver: NodeHeartbeat | None = None
+    driver_age: float = 0.0
+    emergency_stop: bool = False
     learner: LearnerStatus | None = None
     step: int = 0
     control_frequency: float = 20.0
@@ -52,6 +67,7 @@ def render(state: ScreenState, width: int) -> list[str]:
         f"resfit labeler{'   ' + state.episode.task if state.episode else ''}",
         "",
         *_episode(state),
+        f"robot     {_robot(state)}",
         f"safety    {_safety(state)}",
         f"learner   {_learner(state.learner)}",
         "",
@@ -92,6 +108,17 @@ def _outcomes(state: ScreenState) -> list[str]:
     else:
         lines.append("success   -")
     return lines
+
+
+def _robot(state: ScreenState) -> str:
+    driver = state.driver
+    text = "EMERGENCY STOP; " if state.emergency_stop else ""
+    if driver is None:
+        return text + "no driver yet"
+    if state.driver_age > DRIVER_TIMEOUT:
+        return text + f"driver SILENT for {state.driver_age:.0f} s"
+    text += f"driver {DRIVER_STATES.get(driver.state, '?')}"
+    return text + (f": {driver.message}" if driver.message else "")
 
 
 def _safety(state: ScreenState) -> str:

@@ -1,5 +1,6 @@
 """Labelers in processes of their own, before the supervisor's three services."""
 
+import contextlib
 import os
 import re
 import select
@@ -11,12 +12,15 @@ import time
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from std_srvs.srv import Trigger
 
 from resfit_interfaces.msg import (
+    EmergencyStop,
     EpisodeState,
     EpisodeStored,
     ExecutedAction,
     LearnerStatus,
+    NodeHeartbeat,
     SafetyStatus,
     TaskState,
 )
@@ -48,8 +52,12 @@ class Supervisor:
                 (TaskState, "task_state", qos.EVENT),
                 (ExecutedAction, "executed_action", qos.EVENT),
                 (SafetyStatus, "safety_status", qos.EVENT),
+                (NodeHeartbeat, "heartbeat", qos.HEARTBEAT),
             )
         }
+        self.node.create_subscription(
+            EmergencyStop, "emergency_stop", lambda m: self.stops.append(m), qos.LATCHED
+        )
         self.node.create_service(StartEpisode, "start_episode", self._start)
         self.node.create_service(LabelEpisode, "label_episode", self._label)
         self.node.create_service(PauseEpisode, "pause_episode", self._pause)
@@ -62,6 +70,7 @@ class Supervisor:
     def reset(self):
         """As after a start; the learner's latched status is forgotten with its publisher."""
         self.calls = []
+        self.stops = []  # emergency stops and releases
         self.refusal = ""
         self.state = EpisodeState(task="square", max_steps=300)
         self.publish(self.state)
@@ -77,6 +86,23 @@ class Supervisor:
 
     def wait_until(self, condition, what):
         wait_until(condition, what)
+
+    @contextlib.contextmanager
+    def confirmation(self, refusal=""):
+        """Be also the driver of a real robot, whose scene a person confirms."""
+
+        def confirm(request, response):
+            self.calls.append(request)
+            response.success, response.message = not refusal, refusal
+            return response
+
+        service = self.node.create_service(Trigger, "confirm_scene", confirm)
+        try:
+            self.wait_until(lambda: self.node.count_clients("confirm_scene"), "a client")
+            time.sleep(0.5)  # for the client to find the service
+            yield
+        finally:
+            self.node.destroy_service(service)
 
     def labels(self):
         return [call for call in self.calls if isinstance(call, LabelEpisode.Request)]

@@ -5,9 +5,10 @@ import subprocess
 import termios
 
 import pytest
+from std_srvs.srv import Trigger
 
-from resfit_interfaces.msg import EpisodeState, ExecutedAction
-from resfit_interfaces.srv import LabelEpisode, PauseEpisode
+from resfit_interfaces.msg import EpisodeState, ExecutedAction, NodeHeartbeat
+from resfit_interfaces.srv import LabelEpisode, PauseEpisode, StartEpisode
 
 KEYBOARD_LABELER = "resfit_teleop_ui.keyboard_labeler"
 SCREEN_LEFT = r"\x1b\[\?25h\x1b\[\?1049l"
@@ -84,6 +85,54 @@ def test_a_session(supervisor, terminal):
     assert terminal.exit_code() == 0
     assert supervisor.labels()[-1].label == LabelEpisode.Request.ABORT
     assert terminal.restored()
+
+
+def test_emergency_stop(supervisor, terminal):
+    """One key, whatever is being asked; the release wants a second one."""
+    supervisor.publish(NodeHeartbeat(role="driver", state=NodeHeartbeat.READY))
+    terminal.wait_for("robot     driver ready")
+    terminal.press(" ")
+    at = terminal.wait_for("episode   1   RUNNING")
+    terminal.press("q")
+    at = terminal.wait_for(r"abort it and quit\? \(y/n\)", at)
+    terminal.press("e")
+    at = terminal.wait_for("EMERGENCY STOP; driver (ready|SILENT)", at)
+    supervisor.wait_until(lambda: supervisor.stops, "an emergency stop")
+    assert [(stop.engaged, stop.reason) for stop in supervisor.stops] == [
+        (True, "key e of the keyboard labeler")
+    ]
+    held = NodeHeartbeat(role="driver", state=NodeHeartbeat.BUSY, message="emergency stop")
+    supervisor.publish(held)
+    at = terminal.wait_for("EMERGENCY STOP; driver holds: emergency stop", at)
+    terminal.press("un")
+    terminal.press("uy")
+    terminal.wait_for("emergency stop released", at)
+    supervisor.wait_until(lambda: len(supervisor.stops) == 2, "a release")
+    assert not supervisor.stops[1].engaged
+    assert supervisor.state.state == EpisodeState.RUNNING  # its end is the driver's to report
+
+
+def test_the_driver_of_a_real_robot_wants_the_scene_confirmed(supervisor, terminal):
+    with supervisor.confirmation():
+        terminal.press(" ")
+        at = terminal.wait_for("nobody within reach")
+        terminal.press("n")
+        at = terminal.wait_for("> press space", at)
+        terminal.press(" ")
+        at = terminal.wait_for("nobody within reach", at)
+        assert not supervisor.calls
+        terminal.press("y")
+        terminal.wait_for("episode   1   RUNNING", at)
+        assert [type(c) for c in supervisor.calls] == [Trigger.Request, StartEpisode.Request]
+
+
+def test_a_refused_confirmation_starts_nothing(supervisor, terminal):
+    with supervisor.confirmation("confirm_scene: expected an active driver"):
+        terminal.press(" ")
+        at = terminal.wait_for("nobody within reach")
+        terminal.press("y")
+        terminal.wait_for("start refused: confirm_scene: expected an active driver", at)
+        assert [type(call) for call in supervisor.calls] == [Trigger.Request]
 
 
 def test_leaves_the_episode_of_another_labeler_alone(supervisor, terminal):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from resfit_driver.sensors import FrameError, camera_matrix, require_finite
 from resfit_rl.simulation import Frame
-from resfit_sim_bridge.sensors import FrameError, camera_matrix, require_finite
 
 
 def test_the_edges_of_the_picture_are_half_a_field_of_view_from_its_axis():

@@ -1,6 +1,6 @@
 import pytest
 
-from resfit_sim_bridge.stepping import Due, Phase, Stepping
+from resfit_driver.stepping import Due, Phase, Stepping
 
 MS = 1_000_000
 PERIOD = 50 * MS
