@@ -38,7 +38,7 @@ from resfit_rl.observation import Observation
 from resfit_rl.tasks import get_task
 from resfit_ros import conversions, qos
 from resfit_ros.heartbeat import Heartbeat
-from resfit_ros.observation import ObservationSynchroniser
+from resfit_ros.observation import ObservationSynchroniser, declare_sensor_timing
 from resfit_ros.parameters import ConfigurationError, declare
 from resfit_ros.run import run_node
 
@@ -100,13 +100,7 @@ class Policy(Node):
             "s of wall time that an incomplete observation may wait for the rest",
             range=(0.05, 60.0),
         )
-        slop = declare(
-            self,
-            "stamp_slop",
-            0.0,
-            "s, largest difference of stamps within one observation",
-            range=(0.0, 1.0),
-        )
+        timing = declare_sensor_timing(self)
         self._evaluation = declare(
             self, "evaluation", False, "no exploration noise: the same observation, the same action"
         )
@@ -191,7 +185,7 @@ class Policy(Node):
             max_age,
             privileged=kind == "scripted",
             on_repeat=self._on_repeat,
-            slop_ns=round(slop * conversions.NANOSECONDS),
+            **timing,
         )
         self.create_subscription(ExecutedAction, "executed_action", self._on_executed, qos.EVENT)
         self._retry = self.create_guard_condition(self._advance)

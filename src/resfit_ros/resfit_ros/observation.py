@@ -24,6 +24,7 @@ from resfit_ros.conversions import (
     pose_to_array,
     stamp_to_ns,
 )
+from resfit_ros.parameters import declare
 
 # Messages kept of one source; older ones give way.
 CAPACITY = 100
@@ -170,6 +171,37 @@ class StampMatcher:
         return [Match(self._emitted[self._sources[0]], None)]
 
 
+def declare_sensor_timing(node: Node) -> dict[str, int]:
+    """Declare how sensors with clocks of their own belong together.
+
+    Returns:
+        Keyword arguments of ObservationSynchroniser; the same for all nodes of a graph, or they
+        see different pictures.
+    """
+    return {
+        "slop_ns": round(
+            declare(
+                node,
+                "stamp_slop",
+                0.0,
+                "Largest difference of stamps within one observation, s; 0: sensors share stamps.",
+                range=(0.0, 1.0),
+            )
+            * NANOSECONDS
+        ),
+        "camera_delay_ns": round(
+            declare(
+                node,
+                "camera_delay",
+                0.0,
+                "An observation takes the pictures of this long before its stamp, s.",
+                range=(0.0, 1.0),
+            )
+            * NANOSECONDS
+        ),
+    }
+
+
 class ObservationSynchroniser:
     """Subscribes to a task's sensors and hands out each complete observation once, in order.
 
@@ -187,8 +219,11 @@ class ObservationSynchroniser:
         privileged: also wait for privileged_state.
         on_repeat: called with the stamp when the newest observation came again as a whole, as a
             waiting driver sends it.
-        slop_ns: largest difference of stamps within one observation, for cameras that are not
-            triggered together; the first camera's stamp is then the observation's.
+        slop_ns: largest difference of stamps within one observation, for cameras that run on
+            their own; the stamp of joint_states is the observation's, and a picture serves once.
+        camera_delay_ns: an observation takes the pictures taken this long before its stamp. As
+            much as a picture's way into the graph plus its period: then nothing is waited for,
+            and whoever puts observations together takes the same pictures.
     """
 
     def __init__(
@@ -203,6 +238,7 @@ class ObservationSynchroniser:
         *,
         on_repeat: Callable[[int], None] = lambda stamp: None,
         slop_ns: int = 0,
+        camera_delay_ns: int = 0,
     ) -> None:
         self._task = task
         self._image_size = image_size
@@ -211,13 +247,15 @@ class ObservationSynchroniser:
         self._on_repeat = on_repeat
         self._max_age = max_age_s
         self._privileged = privileged
+        self._camera_delay = camera_delay_ns
         self._cameras = {f"camera {name}": name for name in task.cameras}
         self._end_effectors = {
             f"end effector {term.end_effector}": term.end_effector
             for term in task.state_layout
             if isinstance(term, PoseTerm)
         }
-        sources = [*self._cameras, "joint_states", *self._end_effectors]
+        # The driver's stamps, so that those of executed actions mean the same observations.
+        sources = ["joint_states", *self._cameras, *self._end_effectors]
         sources += ["privileged_state"] if privileged else []
         self._matcher = StampMatcher(sources, slop_ns, max_age_s)
 
@@ -256,9 +294,9 @@ class ObservationSynchroniser:
         except ConversionError as error:
             self._on_error(str(error))
         try:
-            matches = self._matcher.add(
-                source, stamp_to_ns(message.header.stamp), value, time.monotonic()
-            )
+            stamp = stamp_to_ns(message.header.stamp)
+            stamp += self._camera_delay if source in self._cameras else 0
+            matches = self._matcher.add(source, stamp, value, time.monotonic())
         except ClockJumpError as error:
             self._on_error(str(error))
             return

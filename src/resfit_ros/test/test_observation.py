@@ -135,7 +135,7 @@ def test_memory_is_bounded():
 class Graph:
     """A synchroniser and publishers of its topics in one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, **timing: int) -> None:
         self.task = get_task("square")
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
@@ -154,6 +154,7 @@ class Graph:
             0.4,
             privileged=True,
             on_repeat=self.repeats.append,
+            **timing,
         )
         kinds = {f"cameras/{name}/image_raw": Image for name in self.task.cameras}
         kinds |= {
@@ -167,10 +168,10 @@ class Graph:
         }
         self.until(lambda: all(p.get_subscription_count() for p in self.publishers.values()))
 
-    def send(self, stamp: int, skip: str = "", **changes: object) -> None:
+    def send(self, stamp: int, skip: str = "", only: str = "", **changes: object) -> None:
         size = changes.get("size", (6, 8))
         for topic, publisher in self.publishers.items():
-            if topic == skip:
+            if topic == skip or not topic.startswith(only):
                 continue
             if topic.startswith("cameras"):
                 message = c.array_to_image(
@@ -254,3 +255,24 @@ def test_a_clock_that_jumps_back(graph):
         error for error in graph.errors if error.startswith("clock jumped back: ")
     ]
     assert len(graph.errors) == 1 and graph.observations[1][0] == 1_000_000_000
+
+
+def test_cameras_with_a_clock_of_their_own():
+    """Pictures of the right age, the stamp is the driver's; who listens later gets the same."""
+    milliseconds = 1_000_000
+    graph = Graph(slop_ns=20 * milliseconds, camera_delay_ns=60 * milliseconds)
+    try:
+        taken = [33 * i * milliseconds + i for i in range(1, 8)]  # the picture shows i
+        for stamp in taken:
+            graph.send(stamp, only="cameras")
+        for step in (100, 150, 200):
+            for topic in ("joint_states", "end_effectors", "privileged_state"):
+                graph.send(step * milliseconds, only=topic)
+        graph.until(lambda: len(graph.observations) == 3)
+        assert [stamp // milliseconds for stamp, _ in graph.observations] == [100, 150, 200]
+        seen = [int(o.images["agentview"][0, 0, 0]) for _, o in graph.observations]
+        nearest = [min(taken, key=lambda t: abs(t - s * milliseconds)) for s in (40, 90, 140)]
+        assert seen == [stamp % 256 for stamp in nearest]
+        assert not graph.errors
+    finally:
+        graph.close()
