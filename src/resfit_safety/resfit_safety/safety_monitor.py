@@ -4,7 +4,7 @@ import time
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import WrenchStamped
+from geometry_msgs.msg import PoseStamped, WrenchStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
@@ -14,9 +14,10 @@ from resfit_ros import conversions, qos
 from resfit_ros.heartbeat import Heartbeat
 from resfit_ros.parameters import ConfigurationError, declare
 from resfit_ros.run import run_node
-from resfit_safety.wrench_limits import WrenchConfig, WrenchLimits, WrenchVerdict, WristLimits
+from resfit_safety.wrench_limits import Tool, WrenchConfig, WrenchLimits, WrenchVerdict, WristLimits
 
 PERIOD = 0.05  # s; the longest time without a verdict
+WRIST_PARAMETERS = ("max_force", "max_torque", "tool_mass", "tool_center_of_mass")
 STALL = 4 * PERIOD  # s without any callback: this process was kept from running
 
 
@@ -56,8 +57,10 @@ class SafetyMonitor(Node):
             )
             for wrist in task.wrists
         }
+        tools = {wrist: tool for wrist in task.wrists if (tool := _declare_tool(self, wrist))}
         config = WrenchConfig(
             limits,
+            tools=tools,
             filter_window=declare(
                 self,
                 "filter_window",
@@ -94,6 +97,13 @@ class SafetyMonitor(Node):
             self.create_subscription(
                 WrenchStamped, f"wrenches/{wrist}", partial(self._on_wrench, wrist), qos.SENSOR
             )
+        for wrist in tools:
+            self.create_subscription(
+                PoseStamped,
+                f"end_effectors/{wrist}/pose",
+                partial(self._on_pose, wrist),
+                qos.SENSOR,
+            )
         self.create_timer(PERIOD, self._on_timer, clock=steady)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
         self.get_logger().info(
@@ -112,6 +122,9 @@ class SafetyMonitor(Node):
         complete = len(self._new) == len(self._limits.config.limits)
         if complete or not verdict.motion_allowed:
             self._publish(verdict)
+
+    def _on_pose(self, wrist: str, message: PoseStamped) -> None:
+        self._limits.orient(wrist, conversions.pose_to_array(message.pose)[3:])
 
     def _on_episode(self, message: EpisodeState) -> None:
         if message.state == EpisodeState.RUNNING:
@@ -179,9 +192,33 @@ class SafetyMonitor(Node):
         )
 
 
+def _declare_tool(node: Node, wrist: str) -> Tool | None:
+    mass = declare(
+        node,
+        f"wrists.{wrist}.tool_mass",
+        0.0,
+        f"Gravity compensation of what hangs behind wrist {wrist}, kg; 0: none; negative where the "
+        "sensor reads what the wrist does to the hand. The frame of the sensor is that of the pose "
+        f"end_effectors/{wrist}.",
+        range=(-50.0, 50.0),
+    )
+    center = declare(
+        node,
+        f"wrists.{wrist}.tool_center_of_mass",
+        [0.0, 0.0, 0.0],
+        f"Its center of mass in the sensor's frame of wrist {wrist}, m.",
+    )
+    if len(center) != 3 or not all(abs(value) <= 1 for value in center):
+        raise ConfigurationError(
+            f"parameter 'wrists.{wrist}.tool_center_of_mass': expected 3 values within 1 m, "
+            f"found {list(center)}"
+        )
+    return Tool(mass, tuple(center)) if mass else None
+
+
 def _refuse_unknown_wrists(node: Node, wrists: tuple[str, ...]) -> None:
     """A limit for a wrist that does not exist would protect nothing."""
-    known = {f"wrists.{wrist}.{limit}" for wrist in wrists for limit in ("max_force", "max_torque")}
+    known = {f"wrists.{wrist}.{limit}" for wrist in wrists for limit in WRIST_PARAMETERS}
     for name in node._parameter_overrides:
         if name.startswith("wrists.") and name not in known:
             raise ConfigurationError(

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
-from resfit_safety.wrench_limits import WrenchConfig, WrenchLimits, WristLimits
+from resfit_safety.wrench_limits import Tool, WrenchConfig, WrenchLimits, WristLimits
 
 LIMITS = {"left": WristLimits(20.0, 2.0), "right": WristLimits(20.0, 2.0)}
 STEP = 50  # ns between stamps
@@ -183,3 +184,53 @@ def test_stamps_that_go_back_are_passed_on_and_empty_the_filter():
 def test_a_wrong_configuration_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         WrenchConfig(*arguments)
+
+
+def with_tool(mass=2.0, center=(0.1, 0.0, 0.0)):
+    config = WrenchConfig({"right": LIMITS["right"]}, tools={"right": Tool(mass, center)})
+    limits = WrenchLimits(config, 0.0)
+    limits.start(1, -STEP, 0.0)
+    return limits
+
+
+def test_weight_by_hand():
+    """2 kg 0.1 m out along x, the sensor upright: 19.6 N down, and x cross -z is +y."""
+    np.testing.assert_allclose(
+        Tool(2.0, (0.1, 0.0, 0.0)).wrench([0, 0, 0, 1]), [0, 0, -19.6133, 0, 1.96133, 0]
+    )
+    # Turned by 90 degrees about x, the sensor's y axis is up.
+    turned = Rotation.from_rotvec([np.pi / 2, 0, 0]).as_quat()
+    np.testing.assert_allclose(
+        Tool(2.0, (0.0, 0.0, 0.0)).wrench(turned)[:3], [0, -19.6133, 0], atol=1e-9
+    )
+
+
+def test_a_compensated_hand_may_turn_and_one_without_may_not():
+    tool = Tool(2.0, (0.1, 0.0, 0.0))
+    plain, compensated = started(), with_tool()
+    upright, turned = [0, 0, 0, 1], Rotation.from_rotvec([np.pi, 0, 0]).as_quat()
+    assert not plain.add(
+        "right", STEP, tool.wrench(turned) - tool.wrench(upright), 0.0
+    ).motion_allowed
+    compensated.orient("right", upright)
+    assert compensated.add("right", 0, tool.wrench(upright), 0.0).motion_allowed
+    compensated.orient("right", turned)
+    verdict = compensated.add("right", STEP, tool.wrench(turned), 0.0)
+    assert verdict.motion_allowed and verdict.force[0] < 1e-9
+    push = np.add(tool.wrench(turned), [0, 0, 21, 0, 0, 0])
+    assert "found 21.0 N" in compensated.add("right", 2 * STEP, push, 0.0).reason
+
+
+def test_without_a_pose_of_the_hand_nothing_moves():
+    limits = with_tool()
+    verdict = limits.add("right", 0, np.zeros(6), 0.0)
+    assert "no pose of its hand yet" in verdict.reason and not verdict.motion_allowed
+    limits.orient("right", [0, 0, 0, 1])
+    assert limits.add("right", STEP, np.zeros(6), 0.0).motion_allowed
+    limits.orient("right", [math.nan, 0, 0, 1])
+    assert "pose of hand right: expected a quaternion" in limits.judge(0.0).reason
+
+
+def test_a_tool_at_an_unknown_wrist():
+    with pytest.raises(ValueError, match=r"tool: expected one of .*right.*, found lft"):
+        WrenchConfig({"right": LIMITS["right"]}, tools={"lft": Tool(1.0, (0, 0, 0))})
