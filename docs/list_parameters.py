@@ -17,7 +17,14 @@ NODES = {
     "opencv_camera": "resfit_cameras",
 }
 # Modules whose parameters a node has besides those of its own.
-SHARED = {"zed_camera": "camera_node", "opencv_camera": "camera_node"}
+_CAMERA = "resfit_cameras/resfit_cameras/camera_node.py"
+_TIMING = "resfit_ros/resfit_ros/observation.py"
+SHARED = {
+    "zed_camera": _CAMERA,
+    "opencv_camera": _CAMERA,
+    "policy": _TIMING,
+    "episode_recorder": _TIMING,
+}
 
 
 def _text(node: ast.expr) -> str:
@@ -47,13 +54,12 @@ def rows(source: str) -> list[tuple[str, str, str, str]]:
 def document() -> str:
     lines = ["# Parameters of the nodes", "", "Made by `python docs/list_parameters.py`."]
     for node, package in NODES.items():
-        folder = ROOT / "src" / package / package
+        modules = [f"{package}/{package}/{node}.py", *([SHARED[node]] if node in SHARED else [])]
         lines += ["", f"## {node} ({package})", "", "| name | default | values | meaning |"]
         lines.append("| --- | --- | --- | --- |")
-        for module in (node, SHARED.get(node)):
-            if module is not None:
-                source = (folder / f"{module}.py").read_text()
-                lines += [f"| `{n}` | {d} | {v} | {m} |" for n, d, v, m in rows(source)]
+        for module in modules:
+            source = (ROOT / "src" / module).read_text()
+            lines += [f"| `{n}` | {d} | {v} | {m} |" for n, d, v, m in rows(source)]
     return "\n".join(lines) + "\n"
 
 
