@@ -13,6 +13,7 @@ NODES = {
     "learner": "resfit_learner",
     "auto_labeler": "resfit_teleop_ui",
     "keyboard_labeler": "resfit_teleop_ui",
+    "vega_driver": "resfit_vega",
     "zed_camera": "resfit_cameras",
     "opencv_camera": "resfit_cameras",
 }

@@ -27,7 +27,7 @@ def parameters(*names):
     # Text stays text: a run directory may be called 2026.
     kinds = dict.fromkeys(("seed", "replan_interval", "lead", "image_width", "image_height"), int)
     kinds |= dict.fromkeys(("evaluation", "residual", "use_sim_time"), bool)
-    kinds["demonstrations_wait"] = float
+    kinds |= dict.fromkeys(("demonstrations_wait", "stamp_slop", "camera_delay"), float)
     return {
         name: ParameterValue(LaunchConfiguration(name), value_type=kinds.get(name, str))
         for name in names
@@ -147,6 +147,17 @@ def generate_launch_description():
             "image_height", default_value="84", description="Of every camera, pixels."
         ),
         DeclareLaunchArgument(
+            "stamp_slop",
+            default_value="0.0",
+            description="Largest difference of stamps within one observation, s; 0: sensors share "
+            "stamps, as in simulation.",
+        ),
+        DeclareLaunchArgument(
+            "camera_delay",
+            default_value="0.0",
+            description="An observation takes the pictures of this long before its stamp, s.",
+        ),
+        DeclareLaunchArgument(
             "device",
             default_value="cpu",
             choices=["cpu", "cuda"],
@@ -175,6 +186,7 @@ def generate_launch_description():
         ),
     ]
     images = ("image_width", "image_height")
+    timing = ("stamp_slop", "camera_delay")
     schedule = ("replan_interval", "lead")
     base = parameters("base_policy") | {
         "base_policy_path": ParameterValue(
@@ -204,13 +216,13 @@ def generate_launch_description():
             base
             | parameters(
                 *("task", "run_dir", "mode", "residual", "evaluation", "agent_config"),
-                *("device", "seed", "use_sim_time", *schedule, *images),
+                *("device", "seed", "use_sim_time", *schedule, *images, *timing),
             ),
         ),
         node(
             "resfit_learner",
             "episode_recorder",
-            base | parameters("task", "run_dir", "use_sim_time", *images),
+            base | parameters("task", "run_dir", "use_sim_time", *images, *timing),
         ),
         node(
             "resfit_learner",

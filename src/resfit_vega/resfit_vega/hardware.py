@@ -8,6 +8,7 @@ motors hold the last one.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from dataclasses import dataclass
 from types import ModuleType
@@ -96,7 +97,8 @@ class Hardware:
         try:
             self._prepare()
         except BaseException:
-            self.close()
+            with contextlib.suppress(HardwareError):
+                self.close()
             raise
 
     def _prepare(self) -> None:
@@ -180,7 +182,10 @@ class Hardware:
 
     def close(self) -> None:
         """Disconnect; the SDK asks the robot to hold where it is."""
-        self._robot.shutdown()
+        try:
+            self._robot.shutdown()
+        except self._errors as error:
+            raise _in_one_line("disconnecting", error) from None
 
     def _joined(self, states: dict[str, Any], what: str) -> NDArray[np.float64]:
         return np.concatenate(

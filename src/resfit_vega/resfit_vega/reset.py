@@ -46,18 +46,19 @@ class ResetPlan:
     The cell's checker is that thread's until `done`.
 
     Args:
-        measured: (29,) rad, at rest.
+        start: (29,) rad, measured, at rest, within the limits of commands.
         speed: share of the largest velocities and accelerations, in (0, 1].
         spread: rad, of the arms' start positions.
 
     Attributes:
+        start: as given.
         path: (N, 29) rad, a command a period; empty until done, or with a problem.
         problem: why there is none; empty until done.
     """
 
     def __init__(
         self,
-        measured: _Positions,
+        start: _Positions,
         seed: int,
         *,
         cell: VegaCell,
@@ -66,13 +67,14 @@ class ResetPlan:
         speed: float,
         spread: float,
     ) -> None:
-        self.path = np.empty((0, len(measured)))
+        self.start = start
+        self.path = np.empty((0, len(start)))
         self.problem = ""
 
         def plan() -> None:
             try:
                 self.path = reset_path(
-                    measured,
+                    start,
                     start_positions(seed, spread, cell, lower, upper),
                     checker=cell.checker,
                     limits=cell.motion_limits,

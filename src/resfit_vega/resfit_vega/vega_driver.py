@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
@@ -132,7 +133,10 @@ class VegaDriver(LifecycleNode):
         self._executed = self.create_publisher(ExecutedAction, "executed_action", qos.EVENT)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
         self.create_subscription(EpisodeState, "episode_state", self._on_episode, qos.LATCHED)
-        self.create_service(ResetRobot, "reset_robot", self._on_reset)
+        # Of a group of its own: its answer takes a while, in which all else goes on.
+        self.create_service(
+            ResetRobot, "reset_robot", self._on_reset, callback_group=ReentrantCallbackGroup()
+        )
         self.create_service(Trigger, "confirm_scene", self._on_confirm)
         self.create_timer(WAITING_PERIOD, self._while_waiting, clock=steady)
         self.create_timer(1.0, self._diagnose, clock=steady)
@@ -294,6 +298,8 @@ class VegaDriver(LifecycleNode):
             self._release()
             return self._fail(str(error))
         self._reason = self._lost = self._problem = ""
+        self._refused = ("", 0.0)
+        self._reset_counters()
         self._stepping.reset(0, self._stamp, time.monotonic_ns())
         self._executed_next = None
         self.get_logger().info(
@@ -359,7 +365,8 @@ class VegaDriver(LifecycleNode):
         super().on_activate(state)
         self._reason = ""
         self._active = True
-        self._anchor()
+        if not self._gating.emergency_stop:
+            self._anchor()
         self.get_logger().info("active: holding where it is")
         return SUCCESS
 
@@ -411,7 +418,10 @@ class VegaDriver(LifecycleNode):
             setpoints.end()
         hardware, self._hardware = self._hardware, None
         if hardware is not None:
-            hardware.close()
+            try:
+                hardware.close()
+            except HardwareError as error:
+                self.get_logger().error(str(error))
         return SUCCESS
 
     def _fail(self, reason: str) -> TransitionCallbackReturn:
@@ -457,11 +467,12 @@ class VegaDriver(LifecycleNode):
         if self._gating is None:
             return
         reset = self._reset
-        if reset is not None and (message.state, message.episode_id) != (
-            EpisodeState.RESETTING,
-            reset.episode_id,
+        if (
+            reset is not None
+            and message.episode_id >= reset.episode_id
+            and (message.state, message.episode_id) != (EpisodeState.RESETTING, reset.episode_id)
         ):
-            # Who asked for it does not wait for it any more.
+            # Who asked for it does not wait for it any more: it must not move on its own.
             self._finish_reset(f"reset: the supervisor ended episode {reset.episode_id}")
         before = self._stepping.phase
         self._gating.follow(message)
@@ -515,7 +526,7 @@ class VegaDriver(LifecycleNode):
         if self._gating.emergency_stop:
             return f"reset_robot: emergency stop: {self._gating.emergency_stop}"
         if self._problem or not self._anchored:
-            return f"reset_robot: {self._problem or 'the robot is not held again yet'}"
+            return f"reset_robot: {self._problem or 'expected the robot held, found it is not yet'}"
         if self._plan is not None and not self._plan.done:
             return "reset_robot: the search for a path of the last reset has not ended yet"
         if episode_id == 0:
@@ -534,7 +545,7 @@ class VegaDriver(LifecycleNode):
         self._stepping.reset(0, self._stamp, time.monotonic_ns())
         self._executed_next = None
         self._plan = ResetPlan(
-            self._measurement.positions,
+            self._held(self._measurement),
             seed,
             cell=self._cell,
             lower=self._bounds[0],
@@ -559,8 +570,7 @@ class VegaDriver(LifecycleNode):
             return hold
         path = reset.plan.path
         if reset.next < 0:
-            # The path starts where the robot was measured.
-            self._gate.reset(self._held(self._measurement))
+            self._gate.reset(reset.plan.start)
             reset.next = 0
             self.get_logger().info(
                 f"episode {reset.episode_id}: on the way to its start, "
@@ -578,7 +588,10 @@ class VegaDriver(LifecycleNode):
         return self._apply(verdict)
 
     def _arrived(self, reset: _Reset) -> bool:
-        """Whether the robot has come to rest at its start; if so, observation 0 goes out."""
+        """Whether the robot has come to rest at its start; if so, it is at observation 0.
+
+        That is the one which has just gone out: another so soon would find no picture of its own.
+        """
         if reset.settled < SETTLE_STEPS:
             return False
         goal = self._gate.last_action
@@ -592,13 +605,10 @@ class VegaDriver(LifecycleNode):
                     f"{expected:.4g}, found {found:.4g}"
                 )
                 return False
-        if not self._observe():
-            return False
         self._gate.reset(goal)
         self._gating.reset()
         self._stepping.reset(reset.episode_id, self._stamp, time.monotonic_ns())
         self._reset_counters()
-        self._publish_sensors()
         self._finish_reset("")
         return True
 
@@ -671,6 +681,7 @@ class VegaDriver(LifecycleNode):
         self._setpoints.start(action)
         self._apply(Verdict("hold", self._gate.hold_action, "held where it is"))
         self._anchored = True
+        self._tell_state()
 
     def _freeze(self) -> None:
         """Command nothing: the motors hold the last setpoint."""
@@ -830,6 +841,8 @@ class VegaDriver(LifecycleNode):
             return NodeHeartbeat.BUSY, "not active"
         if self._gating.emergency_stop:
             return NodeHeartbeat.BUSY, f"emergency stop: {self._gating.emergency_stop}"
+        if not self._anchored:
+            return NodeHeartbeat.BUSY, "not held again yet"
         if self._reset is not None:
             return NodeHeartbeat.BUSY, f"reset for episode {self._reset.episode_id}"
         return NodeHeartbeat.READY, ""

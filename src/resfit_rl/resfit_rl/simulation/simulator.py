@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from resfit_rl.simulation.frame import Frame
 from resfit_rl.simulation.rendering import RenderOptions
-from resfit_rl.simulation.simulation import Simulation
 from resfit_rl.tasks import Task
 from resfit_rl.tasks.implementation import Implementation
 
@@ -41,8 +40,10 @@ def make_simulation(
 ) -> Simulator:
     """The simulation of `task`; arguments and errors are Simulation's."""
     if Implementation.parse(task.implementation).simulator == "vega":
-        # Here, as the other tasks do not need it.
+        # Here, as the other tasks do not need it; nor does Vega the one below.
         from resfit_rl.simulation.vega import VegaTwin
 
         return VegaTwin(task, image_size=image_size, cameras=cameras, rendering=rendering)
+    from resfit_rl.simulation.simulation import Simulation
+
     return Simulation(task, image_size=image_size, cameras=cameras, rendering=rendering)

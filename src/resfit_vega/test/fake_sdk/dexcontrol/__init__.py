@@ -178,3 +178,4 @@ class Robot:
 
     def shutdown(self):
         self._memory[Shared.CLOSED] += 1
+        self.connected()

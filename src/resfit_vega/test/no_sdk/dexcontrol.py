@@ -1,0 +1,3 @@
+"""Stands before Dexmate's SDK where that is installed."""
+
+raise ImportError("No module named 'dexcontrol'")
