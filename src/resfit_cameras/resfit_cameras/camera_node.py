@@ -15,14 +15,11 @@ picture after activation is stamped now and the others as far after it as they w
 
 import re
 import time
-import traceback
 from abc import abstractmethod
-from collections.abc import Callable
 
 import cv2
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, Image
 
 from resfit_cameras.grabbing import Grabber, Health
@@ -30,20 +27,16 @@ from resfit_cameras.pictures import Fit
 from resfit_cameras.source import Frame, ImageSource, SourceError
 from resfit_interfaces.msg import NodeHeartbeat
 from resfit_ros import qos
-from resfit_ros.conversions import array_to_image, diagnostics, ns_to_stamp
+from resfit_ros.conversions import array_to_image, ns_to_stamp
 from resfit_ros.heartbeat import Heartbeat
+from resfit_ros.lifecycle import ERROR, FAILURE, SUCCESS, DiagnosedLifecycleNode
 from resfit_ros.parameters import ConfigurationError, declare
-from resfit_ros.run import ExitRequest
 
 WATCH_PERIOD = 0.1  # s
 STOP_TIMEOUT = 2.0  # s that a grab under way may take when it is to stop
 
-SUCCESS = TransitionCallbackReturn.SUCCESS
-FAILURE = TransitionCallbackReturn.FAILURE
-ERROR = TransitionCallbackReturn.ERROR
 
-
-class CameraNode(LifecycleNode):
+class CameraNode(DiagnosedLifecycleNode):
     """A subclass declares its source's parameters and opens it.
 
     Timers, services and the opening run in the executor's thread, so the heartbeat is silent while
@@ -59,9 +52,6 @@ class CameraNode(LifecycleNode):
         self._source: ImageSource | None = None
         self._grabber: Grabber | None = None
         self._waiting: Frame | None = None  # read from a file, not published yet
-        self._reason = ""  # why the source is not there
-        self._exit: ExitRequest | None = None
-        self._starting = False
         self._reopen_at: float | None = None
         self._stamped = 0  # ns, newest stamp of a file
         self._anchor: tuple[int, int] | None = None  # of a file: its stamp, the stamp given
@@ -75,9 +65,8 @@ class CameraNode(LifecycleNode):
             self.create_lifecycle_publisher(CameraInfo, f"cameras/{c}/camera_info", qos.SENSOR)
             for c in self._cameras
         ]
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
-        if self._autostart and not self._bring_up():
-            raise ConfigurationError(self._reason)
+        if self._autostart and not self.bring_up():
+            raise ConfigurationError(self.reason)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(WATCH_PERIOD, self._watch, clock=steady)
         self.create_timer(1.0, self._diagnose, clock=steady)
@@ -195,27 +184,27 @@ class CameraNode(LifecycleNode):
     # -- lifecycle --------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._guarded(self._configure)
+        return self.guarded(self._configure)
 
     def _configure(self) -> TransitionCallbackReturn:
         try:
             source = self._open()
         except SourceError as error:
             # Said once, however often a lost camera is looked for.
-            if str(error) != self._reason and not self._starting:
+            if str(error) != self.reason and not self.starting:
                 self.get_logger().error(str(error))
-            self._reason = str(error)
+            self.reason = str(error)
             return FAILURE
         self._source = source
         self._waiting = None
-        self._reason = ""
+        self.reason = ""
         self._reopen_at = None
         self._templates = [self._info(camera, view) for view, camera in enumerate(self._cameras)]
         self.get_logger().info(f"{', '.join(self._cameras)}: {source.description}")
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._guarded(lambda: self._activate(state))
+        return self.guarded(lambda: self._activate(state))
 
     def _activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         super().on_activate(state)
@@ -231,25 +220,25 @@ class CameraNode(LifecycleNode):
         return SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._guarded(lambda: self._deactivate(state))
+        return self.guarded(lambda: self._deactivate(state))
 
     def _deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop()
         super().on_deactivate(state)
-        return ERROR if self._reason else SUCCESS
+        return ERROR if self.reason else SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._guarded(self._release)
+        return self.guarded(self._release)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._reopen_at = None
-        return self._guarded(self._release)
+        return self.guarded(self._release)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Whatever failed, the node can be configured anew."""
         for publisher in (*self._images, *self._infos):
             publisher.on_deactivate(state)
-        return self._guarded(self._release)
+        return self.guarded(self._release)
 
     def _release(self) -> TransitionCallbackReturn:
         self._stop()
@@ -273,31 +262,10 @@ class CameraNode(LifecycleNode):
             self._fail(health.failure, again=not health.ended)
 
     def _fail(self, reason: str, again: bool = True) -> None:
-        self._reason = reason
+        self.reason = reason
         self.get_logger().error(reason)
         if again and self._autostart and self._reopen_period:
             self._reopen_at = time.monotonic() + self._reopen_period
-
-    def _guarded(self, step: Callable[[], TransitionCallbackReturn]) -> TransitionCallbackReturn:
-        """rclpy turns an exception into ERROR without a word, and would swallow a signal's."""
-        try:
-            return step()
-        except ExitRequest as request:
-            self._exit = request
-            return FAILURE
-        except Exception as error:
-            traceback.print_exc()
-            self._reason = f"{type(error).__name__}: {error}"
-            return ERROR
-
-    def _bring_up(self) -> bool:
-        """Configure and activate; False, with the reason set, when the source is not there."""
-        self._starting = True
-        up = self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS
-        self._starting = False
-        if self._exit is not None:
-            raise self._exit
-        return up
 
     def close(self) -> None:
         self._release()
@@ -356,8 +324,8 @@ class CameraNode(LifecycleNode):
 
     def _state(self) -> tuple[int, str]:
         """State of the heartbeat, and why."""
-        if self._reason:
-            return NodeHeartbeat.ERROR, self._reason
+        if self.reason:
+            return NodeHeartbeat.ERROR, self.reason
         if self._source is None:
             return NodeHeartbeat.STARTING, "not configured"
         if self._grabber is None:
@@ -394,7 +362,6 @@ class CameraNode(LifecycleNode):
     def _diagnose(self) -> None:
         state, message = self._state()
         values: dict[str, object] = {
-            "lifecycle state": self._state_machine.current_state[1],
             "cameras": ", ".join(self._cameras),
             "source": self._source.description if self._source is not None else "",
         }
@@ -409,16 +376,4 @@ class CameraNode(LifecycleNode):
                 "stamp to arrival, ms": f"{1e3 * health.delay:.1f}",
                 "same picture in a row": max(health.repeats, default=0),
             }
-        level = {
-            NodeHeartbeat.READY: DiagnosticStatus.OK,
-            NodeHeartbeat.ERROR: DiagnosticStatus.ERROR,
-        }
-        self._diagnostics.publish(
-            diagnostics(
-                self.get_clock().now().to_msg(),
-                self.get_fully_qualified_name(),
-                level.get(state, DiagnosticStatus.WARN),
-                message,
-                values,
-            )
-        )
+        self.publish_diagnostics(state, message, values)

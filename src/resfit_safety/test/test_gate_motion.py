@@ -13,9 +13,11 @@ from vega_cell import (
     checker,
     contacts,
     free_positions,
+    gate_config,
     home,
     index,
     limits,
+    with_torso,
 )
 
 from resfit_rl.robots.vega import COMMANDED_JOINTS, vega_description
@@ -23,28 +25,18 @@ from resfit_safety.action_gate import ActionGate, Command, GateConfig, SafetyVer
 
 SIZE = len(COMMANDED_JOINTS)
 LOWER, UPPER = bounds()
-CONFIG = GateConfig(
-    action_names=COMMANDED_JOINTS,
-    action_lower=tuple(LOWER),
-    action_upper=tuple(UPPER),
-    action_change=tuple(vega_description().velocity * PERIOD),
-    hold_template=(math.nan,) * SIZE,
-    joint_limits={"torso_j1": (0.49, 0.51)},
-    needed_roles=("policy",),
-    motion_limits=limits(),
-)
+CONFIG = gate_config(needed_roles=("policy",))
 SAFE = SafetyVerdict(episode_id=3, stamp=700, motion_allowed=True, reason="", received=10.0)
 
 
 def situation(measured, **changes):
-    positions = dict(zip(COMMANDED_JOINTS, measured, strict=True)) | {"torso_j1": 0.5}
     normal = Situation(
         now=10.1,
         episode_id=3,
         step=7,
         stamp=700,
         safety=SAFE,
-        joint_positions=positions,
+        joint_positions=with_torso(measured),
         heartbeat_ages={"policy": 0.1},
     )
     return replace(normal, **changes)

@@ -5,38 +5,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from vega_cell import PERIOD, bounds, checker, free_positions, home, index, limits
+from vega_cell import bounds, checker, free_positions, gate_config, home, index, with_torso
 
-from resfit_rl.robots.vega import COMMANDED_JOINTS, vega_description
-from resfit_safety.action_gate import ActionGate, GateConfig, SafetyVerdict, Situation
+from resfit_rl.robots.vega import COMMANDED_JOINTS
+from resfit_safety.action_gate import ActionGate, SafetyVerdict, Situation
 from resfit_safety.reset_path import reset_path
 
 SIZE = len(COMMANDED_JOINTS)
 LOWER, UPPER = bounds()
-CONFIG = GateConfig(
-    action_names=COMMANDED_JOINTS,
-    action_lower=tuple(LOWER),
-    action_upper=tuple(UPPER),
-    action_change=tuple(vega_description().velocity * PERIOD),
-    hold_template=(math.nan,) * SIZE,
-    joint_limits={"torso_j1": (0.49, 0.51)},
-    max_safety_age=0.2,
-    needed_roles=("supervisor",),
-    max_held_steps=10,
-    motion_limits=limits(),
-)
+CONFIG = gate_config(max_safety_age=0.2, needed_roles=("supervisor",), max_held_steps=10)
 SAFE = SafetyVerdict(episode_id=0, stamp=700, motion_allowed=True, reason="", received=10.0)
 
 
 def situation(measured, **changes):
-    positions = dict(zip(COMMANDED_JOINTS, measured, strict=True)) | {"torso_j1": 0.5}
     normal = Situation(
         now=10.1,
         episode_id=0,
         step=0,
         stamp=0,
         safety=SAFE,
-        joint_positions=positions,
+        joint_positions=with_torso(measured),
         heartbeat_ages={"supervisor": 0.1},
     )
     return replace(normal, **changes)

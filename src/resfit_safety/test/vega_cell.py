@@ -1,11 +1,14 @@
 """Vega at a table between walls, for tests: in the frame of its base."""
 
 import functools
+import math
+from dataclasses import replace
 
 import mujoco
 import numpy as np
 
 from resfit_rl.robots.vega import COMMANDED_JOINTS, TORSO_JOINTS, vega_description
+from resfit_safety.action_gate import GateConfig
 from resfit_safety.collision import Box, HalfSpace, MotionChecker
 from resfit_safety.motion_limits import MotionLimits
 
@@ -96,3 +99,24 @@ def contacts(robot_checker, data, positions):
         if pair in checked and contact.dist < 0:
             found.add(pair)
     return found
+
+
+def gate_config(**changes):
+    """Of the gate with Vega's 29 absolute joint positions."""
+    lower, upper = bounds()
+    size = len(COMMANDED_JOINTS)
+    normal = GateConfig(
+        action_names=COMMANDED_JOINTS,
+        action_lower=tuple(lower),
+        action_upper=tuple(upper),
+        action_change=tuple(vega_description().velocity * PERIOD),
+        hold_template=(math.nan,) * size,
+        joint_limits={"torso_j1": (0.49, 0.51)},
+        motion_limits=limits(),
+    )
+    return replace(normal, **changes)
+
+
+def with_torso(measured):
+    """Commanded joint -> position, and the torso's as in gate_config's limits."""
+    return dict(zip(COMMANDED_JOINTS, measured, strict=True)) | {"torso_j1": 0.5}

@@ -3,7 +3,6 @@
 import atexit
 import sys
 import time
-from collections import Counter, deque
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,9 @@ from rosgraph_msgs.msg import Clock
 
 from resfit_driver.gating import NEEDED_ROLES, Gating
 from resfit_driver.sensors import FrameError, FrameNames, SensorPublishers, require_finite
+from resfit_driver.step_report import StepReport
 from resfit_driver.stepping import Due, Phase, Stepping
+from resfit_driver.wake_timer import WakeTimer
 from resfit_interfaces.msg import EpisodeState, ExecutedAction, NodeHeartbeat, TaskState
 from resfit_interfaces.srv import ResetRobot
 from resfit_rl.simulation import Frame, RenderOptions, SimulationError, make_simulation
@@ -30,8 +31,6 @@ from resfit_safety.vega_cell import VegaCell, load_vega_cell
 
 WAITING_PERIOD = 0.1  # s, of clock and wrench while time stands still
 REPEAT_PERIOD = 1.0  # s, of the observation while time stands still, and of attempts to recover
-# s; lets the executor serve what came meanwhile, even where a step is longer than a period.
-SHORTEST_WAIT = 1e-4
 
 
 class SimBridge(Node):
@@ -60,11 +59,9 @@ class SimBridge(Node):
         self._gate = self._make_gate()
         self._next: tuple[Frame, ExecutedAction] | None = None  # computed, not published yet
         self._broken = ""  # why the simulation cannot go on
-        self._episode_start = 0.0
         self._gating = Gating(self, self._gate, self._stepping, self._on_news)
-        self._reset_counters()
-        self._refusals: Counter[str] = Counter()
-        self._last_refusal = ""
+        self._report = StepReport(self, self._stepping)
+        self._wake = WakeTimer(self, self._stepping, self._advance, lambda: bool(self._broken))
 
         self._sensors = SensorPublishers(
             self,
@@ -90,7 +87,6 @@ class SimBridge(Node):
         self.create_service(ResetRobot, "reset_robot", self._on_reset)
         self.create_timer(WAITING_PERIOD, self._while_waiting, clock=steady)
         self.create_timer(1.0, self._diagnose, clock=steady)
-        self._wake = self.create_timer(3600.0, self._on_wake, clock=steady)
         self._advance()
         height, width = self._image_size
         self.get_logger().info(
@@ -243,10 +239,7 @@ class SimBridge(Node):
         if before is Phase.PAUSED and self._stepping.running:
             # Who was silent during the pause may need to see where it is.
             self._publish_sensors()
-        elif before is Phase.READY and self._stepping.running:
-            self._episode_start = time.monotonic()
-        if before not in (Phase.IDLE, Phase.READY) and self._stepping.phase is Phase.IDLE:
-            self._log_episode()
+        self._report.moved_on(before, self._gating.late_commands)
         self._advance()
 
     def _on_reset(
@@ -288,16 +281,8 @@ class SimBridge(Node):
         self._gate.reset(self._simulation.start_action)
         self._broken = ""
         self._tell_state()
-        self._reset_counters()
+        self._report.reset()
         self._publish_sensors()
-
-    def _on_wake(self) -> None:
-        if self._stepping.awaits_command and not self._looked_again:
-            # The executor serves timers first: let it take a command that came in time.
-            self._looked_again = True
-            self._schedule()
-        else:
-            self._advance()
 
     def _advance(self) -> None:
         """Do what is due, and wake up again when something becomes due by itself."""
@@ -310,17 +295,7 @@ class SimBridge(Node):
             self._step(Verdict("hold", self._gate.hold_action, "no episode is running"), 0)
         if due is Due.PUBLISH or (due is Due.STEP and self._next and not self._real_time):
             self._publish_step()
-        self._schedule()
-
-    def _schedule(self) -> None:
-        wake = self._stepping.wake()
-        if wake is None or self._broken:
-            self._wake.cancel()
-            return
-        self._wake.timer_period_ns = max(
-            wake - time.monotonic_ns(), round(SHORTEST_WAIT * NANOSECONDS)
-        )
-        self._wake.reset()
+        self._wake.schedule()
 
     def _judge(self) -> Verdict:
         frame = self._frame
@@ -330,14 +305,7 @@ class SimBridge(Node):
 
     def _step(self, verdict: Verdict, episode_id: int) -> None:
         """Simulate one step; what it gives is published when its time has come."""
-        executed = ExecutedAction(
-            episode_id=episode_id,
-            step=self._stepping.step if episode_id else 0,
-            action=verdict.action,
-            held=verdict.held,
-            fault=verdict.fault,
-            reason=verdict.reason,
-        )
+        executed = self._report.executed_action(verdict, episode_id)
         try:
             frame = self._simulated(lambda: self._simulation.step(verdict.action))
         except FrameError as error:
@@ -349,14 +317,14 @@ class SimBridge(Node):
             executed.action = self._gate.hold_action
             self._break(str(error))
             if episode_id:
-                self._refuse(executed)
+                self._report.refuse(executed)
                 self._executed.publish(executed)
             return
         if verdict.fault:
-            self._refuse(executed)
+            self._report.refuse(executed)
         self._gating.stepped(verdict)
-        self._steps += bool(episode_id)
-        self._held += verdict.held and bool(episode_id)
+        if episode_id:
+            self._report.stepped(verdict)
         self._next = frame, executed
         self._stepping.computed()
 
@@ -367,7 +335,7 @@ class SimBridge(Node):
         executed.header.stamp = ns_to_stamp(self._time)
         now = time.monotonic_ns()
         self._stepping.published(self._time, now)
-        self._periods.append((now - self._published) / NANOSECONDS)
+        self._report.published(now)
         # First which step it is, then the observation: it can be acted on as soon as it is whole.
         self._executed.publish(executed)
         self._publish_sensors()
@@ -379,7 +347,6 @@ class SimBridge(Node):
             )
             state.header.stamp = executed.header.stamp
             self._task_state.publish(state)
-        self._published = now
 
     def _simulated(self, call) -> Frame:
         """What the simulation gives. FrameError on any failure in it, or values not finite."""
@@ -408,21 +375,13 @@ class SimBridge(Node):
         else:
             self._heartbeat.set(NodeHeartbeat.READY)
 
-    def _refuse(self, executed: ExecutedAction) -> None:
-        self._stepping.fault()
-        self._last_refusal = executed.reason
-        self._refusals[executed.reason.partition(":")[0]] += 1
-        self.get_logger().error(
-            f"episode {executed.episode_id}, step {executed.step}: {executed.reason}: holding"
-        )
-
     # -- what goes out ----------------------------------------------------------------------------
 
     def _publish_sensors(self) -> None:
         self._publish_clock()
         self._sensors.publish(self._frame, self._stepping.stamp)
         self._sent = self._wrench_sent = time.monotonic()
-        self._looked_again = False
+        self._wake.observed()
 
     def _publish_clock(self) -> None:
         self._clock_publisher.publish(Clock(clock=ns_to_stamp(self._time)))
@@ -443,36 +402,12 @@ class SimBridge(Node):
             # A heartbeat that was missing may be back.
             self._advance()
 
-    def _reset_counters(self) -> None:
-        self._steps = self._held = 0
-        self._periods: deque[float] = deque(maxlen=200)
-        self._published = time.monotonic_ns()
-
-    def _log_episode(self) -> None:
-        seconds = max(time.monotonic() - self._episode_start, 1e-9)
-        self.get_logger().info(
-            f"episode {self._stepping.episode_id}: over after {self._steps} steps, "
-            f"{self._steps / seconds:.1f} steps/s, {self._held} held, "
-            f"{self._gating.late_commands} late commands"
-        )
-
     def _diagnose(self) -> None:
-        periods = 1e3 * np.array(self._periods or [np.nan])
-        p50, p99, longest = np.percentile(periods, [50, 99, 100])
-        values = {
-            "phase": self._stepping.phase.name.lower(),
-            "episode": self._stepping.episode_id,
-            "step": self._stepping.step,
-            "real-time factor": f"{self._stepping.period / NANOSECONDS * 1e3 / p50:.2f}",
-            "held steps": self._held,
+        period = self._stepping.period / NANOSECONDS
+        values = self._report.values() | {
+            "real-time factor": f"{period / np.median(self._report.periods or [np.nan]):.2f}",
             "late commands": self._gating.late_commands,
             "emergency stop": self._gating.emergency_stop or "released",
-            "overrun periods": self._stepping.overruns,
-            "period p50, ms": f"{p50:.2f}",
-            "period p99, ms": f"{p99:.2f}",
-            "period max, ms": f"{longest:.2f}",
-            "last refusal": self._last_refusal,
-            **{f"refused: {what}": count for what, count in self._refusals.items()},
         }
         level = DiagnosticStatus.ERROR if self._broken else DiagnosticStatus.OK
         self._diagnostics.publish(

@@ -9,10 +9,9 @@ import numpy as np
 
 from resfit_rl.robots.vega import COMMANDED_JOINTS, TORSO_JOINTS, vega_description
 from resfit_rl.simulation import Frame
+from resfit_rl.simulation.vega.model import SIDES
 from resfit_safety.vega_cell import VegaCell
 from resfit_vega.hardware import Measurement
-
-_HANDS = {"right": "R_hand_base", "left": "L_hand_base"}  # end effector -> its link
 
 
 class Frames:
@@ -25,7 +24,9 @@ class Frames:
         # Of the checker's model, but not of its state: that may be another thread's.
         self._robot = copy.copy(cell.checker.robot)
         self._robot.data = mujoco.MjData(self._robot.model)
-        self._bodies = {end: self._robot.model.body(link).id for end, link in _HANDS.items()}
+        self._bodies = {
+            end: self._robot.model.body(f"{side}_hand_base").id for end, side in SIDES.items()
+        }
         self._origin = np.array([0.0, 0.0, base_height])
         mimics = vega_description().mimics.values()
         self._names = (*COMMANDED_JOINTS, *vega_description().mimics, *TORSO_JOINTS)

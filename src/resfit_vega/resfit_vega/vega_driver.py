@@ -15,22 +15,21 @@ robot, or an emergency stop is engaged, nothing is commanded; after that it is h
 
 import sys
 import time
-import traceback
-from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from resfit_driver.gating import NEEDED_ROLES, Gating
 from resfit_driver.sensors import FrameNames, SensorPublishers
+from resfit_driver.step_report import StepReport
 from resfit_driver.stepping import Due, Phase, Stepping
+from resfit_driver.wake_timer import WakeTimer
 from resfit_interfaces.msg import EpisodeState, ExecutedAction, NodeHeartbeat
 from resfit_interfaces.srv import ResetRobot
 from resfit_rl.robots.vega import (
@@ -43,10 +42,11 @@ from resfit_rl.robots.vega import (
 from resfit_rl.simulation import Frame
 from resfit_rl.tasks import get_task
 from resfit_ros import qos
-from resfit_ros.conversions import NANOSECONDS, diagnostics, ns_to_stamp
+from resfit_ros.conversions import NANOSECONDS, ns_to_stamp
 from resfit_ros.heartbeat import Heartbeat
+from resfit_ros.lifecycle import ERROR, FAILURE, SUCCESS, DiagnosedLifecycleNode
 from resfit_ros.parameters import ConfigurationError, declare
-from resfit_ros.run import ExitRequest, run_node
+from resfit_ros.run import run_node
 from resfit_safety.action_gate import ActionGate, GateConfig, Verdict
 from resfit_safety.vega_cell import VegaCell, load_vega_cell
 from resfit_vega.condition import Condition, disagreement
@@ -57,12 +57,8 @@ from resfit_vega.setpoints import Setpoints
 
 WAITING_PERIOD = 0.1  # s, of wrenches while time stands still
 REPEAT_PERIOD = 1.0  # s, of the observation while time stands still
-SHORTEST_WAIT = 1e-4  # s; lets the executor serve what came meanwhile
 SETTLE_STEPS = 10  # after the last command of a reset, until the robot must be there
 
-SUCCESS = TransitionCallbackReturn.SUCCESS
-FAILURE = TransitionCallbackReturn.FAILURE
-ERROR = TransitionCallbackReturn.ERROR
 FINGERS = frozenset((*HAND_JOINTS["R"], *HAND_JOINTS["L"]))
 
 
@@ -83,7 +79,7 @@ class _Reset:
     settled: int = 0
 
 
-class VegaDriver(LifecycleNode):
+class VegaDriver(DiagnosedLifecycleNode):
     """Hardware, sensors and the gate, on the interfaces that all drivers have.
 
     Everything but the setpoints and the search for a path runs in the executor's thread.
@@ -109,9 +105,6 @@ class VegaDriver(LifecycleNode):
         self._anchored = False  # the gate's last command is where the robot holds
         self._problem = ""  # what is wrong with the robot
         self._lost = ""  # why the connection is gone
-        self._reason = ""  # why the last transition failed
-        self._exit: ExitRequest | None = None
-        self._starting = False
         self._refused: tuple[str, float] = ("", 0.0)  # by the SDK: why, and until when it counts
         self._measurement: Measurement | None = None  # the newest whose values are finite
         self._frame: Frame | None = None
@@ -119,19 +112,16 @@ class VegaDriver(LifecycleNode):
         self._reset: _Reset | None = None
         self._plan: ResetPlan | None = None  # of the last reset
         self._confirmed_until = 0.0
-        self._looked_again = False
         self._stamp = 0
         self._sent = self._wrench_sent = 0.0
-        self._refusals: Counter[str] = Counter()
-        self._last_refusal = ""
-        self._reset_counters()
+        self._report = StepReport(self, self._stepping)
+        self._wake = WakeTimer(self, self._stepping, self._advance, lambda: self._hardware is None)
 
         # Cameras are nodes of their own.
         self._sensors = SensorPublishers(
             self, replace(self._task, cameras=()), {}, self._names, privileged=False
         )
         self._executed = self.create_publisher(ExecutedAction, "executed_action", qos.EVENT)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
         self.create_subscription(EpisodeState, "episode_state", self._on_episode, qos.LATCHED)
         # Of a group of its own: its answer takes a while, in which all else goes on.
         self.create_service(
@@ -140,9 +130,8 @@ class VegaDriver(LifecycleNode):
         self.create_service(Trigger, "confirm_scene", self._on_confirm)
         self.create_timer(WAITING_PERIOD, self._while_waiting, clock=steady)
         self.create_timer(1.0, self._diagnose, clock=steady)
-        self._wake = self.create_timer(3600.0, self._on_wake, clock=steady)
-        if self._autostart and not self._bring_up():
-            raise ConfigurationError(self._reason)
+        if self._autostart and not self.bring_up():
+            raise ConfigurationError(self.reason)
 
     def _declare_parameters(self) -> None:
         if self.get_parameter("use_sim_time").value:
@@ -289,7 +278,7 @@ class VegaDriver(LifecycleNode):
     # -- lifecycle --------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._guarded(self._configure)
+        return self.guarded(self._configure)
 
     def _configure(self) -> TransitionCallbackReturn:
         try:
@@ -297,16 +286,16 @@ class VegaDriver(LifecycleNode):
         except (HardwareError, ValueError, RobotDescriptionError, OSError) as error:
             self._release()
             return self._fail(str(error))
-        self._reason = self._lost = self._problem = ""
+        self.reason = self._lost = self._problem = ""
         self._refused = ("", 0.0)
-        self._reset_counters()
+        self._report.reset()
         self._stepping.reset(0, self._stamp, time.monotonic_ns())
         self._executed_next = None
         self.get_logger().info(
             f"{self._task.name}: connected to {self._profile}; nothing is commanded until it is "
             "activated"
         )
-        self._schedule()
+        self._wake.schedule()
         return SUCCESS
 
     def _connect(self) -> None:
@@ -356,14 +345,14 @@ class VegaDriver(LifecycleNode):
         return ActionGate(config, self._held(measurement), self._cell.checker)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._guarded(lambda: self._activate(state))
+        return self.guarded(lambda: self._activate(state))
 
     def _activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._read()
         if problem := self._lost or self._problem:
             return self._fail(f"activate: {problem}")
         super().on_activate(state)
-        self._reason = ""
+        self.reason = ""
         self._active = True
         if not self._gating.emergency_stop:
             self._anchor()
@@ -371,7 +360,7 @@ class VegaDriver(LifecycleNode):
         return SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._guarded(lambda: self._deactivate(state))
+        return self.guarded(lambda: self._deactivate(state))
 
     def _deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._leave(self._lost or "the driver was deactivated")
@@ -379,10 +368,10 @@ class VegaDriver(LifecycleNode):
         return ERROR if self._lost else SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._guarded(self._release)
+        return self.guarded(self._release)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._guarded(self._release)
+        return self.guarded(self._release)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Whatever failed, the node can be configured anew."""
@@ -391,7 +380,7 @@ class VegaDriver(LifecycleNode):
                 self._hardware.stop()
             except HardwareError as error:
                 self.get_logger().error(str(error))
-        return self._guarded(self._release)
+        return self.guarded(self._release)
 
     def _leave(self, reason: str) -> None:
         """Command nothing more; an episode or a reset under way ends."""
@@ -400,10 +389,10 @@ class VegaDriver(LifecycleNode):
         self._confirmed_until = 0.0
         self._finish_reset(reason)
         if self._stepping.phase in (Phase.READY, Phase.RUNNING, Phase.PAUSED):
-            executed = self._executed_action(
+            executed = self._report.executed_action(
                 Verdict("fault", self._gate.hold_action, reason), self._stepping.episode_id
             )
-            self._refuse(executed)
+            self._report.refuse(executed)
             self._stamp = self._next_stamp()
             executed.header.stamp = ns_to_stamp(self._stamp)
             self._executed.publish(executed)
@@ -425,32 +414,16 @@ class VegaDriver(LifecycleNode):
         return SUCCESS
 
     def _fail(self, reason: str) -> TransitionCallbackReturn:
-        self._reason = reason
-        if not self._starting:
+        self.reason = reason
+        if not self.starting:
             self.get_logger().error(reason)
         return FAILURE
 
-    def _guarded(self, step: Callable[[], TransitionCallbackReturn]) -> TransitionCallbackReturn:
-        """rclpy turns an exception into ERROR without a word, and would swallow a signal's."""
+    def guarded(self, step: Callable[[], TransitionCallbackReturn]) -> TransitionCallbackReturn:
         try:
-            return step()
-        except ExitRequest as request:
-            self._exit = request
-            return FAILURE
-        except Exception as error:
-            traceback.print_exc()
-            self._reason = f"{type(error).__name__}: {error}"
-            return ERROR
+            return super().guarded(step)
         finally:
             self._tell_state()
-
-    def _bring_up(self) -> bool:
-        self._starting = True
-        up = self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS
-        self._starting = False
-        if self._exit is not None:
-            raise self._exit
-        return up
 
     def close(self) -> None:
         self._release()
@@ -479,10 +452,7 @@ class VegaDriver(LifecycleNode):
         if before is Phase.PAUSED and self._stepping.running:
             # Who was silent during the pause may need to see where it is.
             self._publish_sensors()
-        elif before is Phase.READY and self._stepping.running:
-            self._episode_start = time.monotonic()
-        if before not in (Phase.IDLE, Phase.READY) and self._stepping.phase is Phase.IDLE:
-            self._log_episode()
+        self._report.moved_on(before, self._gating.late_commands)
         self._advance()
 
     def _on_confirm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -608,7 +578,7 @@ class VegaDriver(LifecycleNode):
         self._gate.reset(goal)
         self._gating.reset()
         self._stepping.reset(reset.episode_id, self._stamp, time.monotonic_ns())
-        self._reset_counters()
+        self._report.reset()
         self._finish_reset("")
         return True
 
@@ -619,14 +589,6 @@ class VegaDriver(LifecycleNode):
             reset.answer.set_result(problem)
 
     # -- steps ------------------------------------------------------------------------------------
-
-    def _on_wake(self) -> None:
-        if self._stepping.awaits_command and not self._looked_again:
-            # The executor serves timers first: let it take a command that came in time.
-            self._looked_again = True
-            self._schedule()
-        else:
-            self._advance()
 
     def _advance(self) -> None:
         """Do all that is due, and wake up again when something becomes due by itself."""
@@ -643,20 +605,10 @@ class VegaDriver(LifecycleNode):
             else:
                 break
         if self._lost and self._hardware is not None:
-            self._reason = self._lost
+            self.reason = self._lost
             # The way into error processing is a transition that fails.
             self.trigger_deactivate() if self._active else self.trigger_cleanup()
-        self._schedule()
-
-    def _schedule(self) -> None:
-        wake = self._stepping.wake()
-        if wake is None or self._hardware is None:
-            self._wake.cancel()
-            return
-        self._wake.timer_period_ns = max(
-            wake - time.monotonic_ns(), round(SHORTEST_WAIT * NANOSECONDS)
-        )
-        self._wake.reset()
+        self._wake.schedule()
 
     def _judge(self) -> Verdict:
         if self._problem:
@@ -706,13 +658,12 @@ class VegaDriver(LifecycleNode):
 
     def _step(self, verdict: Verdict, episode_id: int) -> None:
         """The verdict is applied; what it led to is published when its time has come."""
-        self._executed_next = executed = self._executed_action(verdict, episode_id)
+        self._executed_next = executed = self._report.executed_action(verdict, episode_id)
         if verdict.fault and episode_id:
-            self._refuse(executed)
+            self._report.refuse(executed)
         if episode_id:
             self._gating.stepped(verdict)
-            self._steps += 1
-            self._held_steps += verdict.held
+            self._report.stepped(verdict)
         self._stepping.computed()
 
     def _publish_step(self) -> None:
@@ -724,34 +675,15 @@ class VegaDriver(LifecycleNode):
                 # No observation follows, so the episode ends here.
                 executed.fault = True
                 executed.reason = executed.reason or self._problem
-                self._refuse(executed)
+                self._report.refuse(executed)
         now = time.monotonic_ns()
         self._stepping.published(self._stamp, now)
-        self._periods.append((now - self._published) / NANOSECONDS)
-        self._published = now
+        self._report.published(now)
         # First which step it is, then the observation: it can be acted on as soon as it is whole.
         if executed is not None:
             self._executed.publish(executed)
         if whole:
             self._publish_sensors()
-
-    def _executed_action(self, verdict: Verdict, episode_id: int) -> ExecutedAction:
-        return ExecutedAction(
-            episode_id=episode_id,
-            step=self._stepping.step if episode_id else 0,
-            action=verdict.action,
-            held=verdict.held,
-            fault=verdict.fault,
-            reason=verdict.reason,
-        )
-
-    def _refuse(self, executed: ExecutedAction) -> None:
-        self._stepping.fault()
-        self._last_refusal = executed.reason
-        self._refusals[executed.reason.partition(":")[0]] += 1
-        self.get_logger().error(
-            f"episode {executed.episode_id}, step {executed.step}: {executed.reason}: holding"
-        )
 
     # -- what the robot says ----------------------------------------------------------------------
 
@@ -812,7 +744,7 @@ class VegaDriver(LifecycleNode):
     def _publish_sensors(self) -> None:
         self._sensors.publish(self._frame, self._stamp)
         self._sent = self._wrench_sent = time.monotonic()
-        self._looked_again = False
+        self._wake.observed()
 
     def _while_waiting(self) -> None:
         """Between reset and end of an episode without steps: the wrenches go on."""
@@ -833,8 +765,8 @@ class VegaDriver(LifecycleNode):
     def _state(self) -> tuple[int, str]:
         """State of the heartbeat, and why."""
         problem = self._problem if self._hardware is not None else ""
-        if self._reason or problem:
-            return NodeHeartbeat.ERROR, self._reason or problem
+        if self.reason or problem:
+            return NodeHeartbeat.ERROR, self.reason or problem
         if self._hardware is None:
             return NodeHeartbeat.STARTING, "not configured"
         if not self._active:
@@ -847,60 +779,22 @@ class VegaDriver(LifecycleNode):
             return NodeHeartbeat.BUSY, f"reset for episode {self._reset.episode_id}"
         return NodeHeartbeat.READY, ""
 
-    def _reset_counters(self) -> None:
-        self._steps = self._held_steps = 0
-        self._episode_start = time.monotonic()
-        self._periods: deque[float] = deque(maxlen=200)
-        self._published = time.monotonic_ns()
-
-    def _log_episode(self) -> None:
-        seconds = max(time.monotonic() - self._episode_start, 1e-9)
-        self.get_logger().info(
-            f"episode {self._stepping.episode_id}: over after {self._steps} steps, "
-            f"{self._steps / seconds:.1f} steps/s, {self._held_steps} held, "
-            f"{self._gating.late_commands} late commands"
-        )
-
     def _diagnose(self) -> None:
         self._tell_state()
         state, message = self._state()
         values: dict[str, object] = {
-            "lifecycle state": self._state_machine.current_state[1],
-            "phase": self._stepping.phase.name.lower(),
-            "episode": self._stepping.episode_id,
-            "step": self._stepping.step,
-            "held steps": self._held_steps,
-            "overrun periods": self._stepping.overruns,
             "scene confirmed": time.monotonic() < self._confirmed_until,
-            "last refusal": self._last_refusal,
-            **{f"refused: {what}": count for what, count in self._refusals.items()},
+            **self._report.values(),
         }
         if self._gating is not None:
             values["late commands"] = self._gating.late_commands
             values["emergency stop"] = self._gating.emergency_stop or "released"
-        if self._periods:
-            p50, p99, longest = np.percentile(1e3 * np.array(self._periods), [50, 99, 100])
-            values["period p50, ms"] = f"{p50:.2f}"
-            values["period p99, ms"] = f"{p99:.2f}"
-            values["period max, ms"] = f"{longest:.2f}"
         if self._hardware is not None:
             values |= {
                 f"age of {part}, ms": f"{1e3 * age:.0f}"
                 for part, age in self._condition.ages.items()
             }
-        level = {
-            NodeHeartbeat.READY: DiagnosticStatus.OK,
-            NodeHeartbeat.ERROR: DiagnosticStatus.ERROR,
-        }
-        self._diagnostics.publish(
-            diagnostics(
-                self.get_clock().now().to_msg(),
-                self.get_fully_qualified_name(),
-                level.get(state, DiagnosticStatus.WARN),
-                message,
-                values,
-            )
-        )
+        self.publish_diagnostics(state, message, values)
 
 
 def main() -> int:
