@@ -21,7 +21,7 @@ from resfit_interfaces.msg import (
 )
 from resfit_policy.latency import milliseconds
 from resfit_policy.steps import Step, StepTracker
-from resfit_policy.weights import Announcement, blank_observation, load_announced
+from resfit_rl.learning.announcement import Announcement, blank_observation, load_announced
 from resfit_rl.agent import (
     Normaliser,
     PolicyFileError,

@@ -132,8 +132,20 @@ class Learner:
             return "waiting"
         return "critic_warm_up" if self.updates < self.config.critic_warmup_updates else "learning"
 
-    def ingest(self) -> Episode | None:
+    @property
+    def episodes_seen(self) -> int:
+        """Episodes taken in or passed over for good."""
+        return len(self.episode_ids) + len(self._refused)
+
+    def has_seen(self, episode_id: int) -> bool:
+        """Whether the episode was taken in, or passed over for good."""
+        return episode_id in self.episode_ids or episode_id in self._refused
+
+    def ingest(self, newest_episode: int | None = None) -> Episode | None:
         """Take in the next stored episode, by id; None when there is no new one.
+
+        Args:
+            newest_episode: largest id that may be taken in; None for any.
 
         A damaged episode, or one that is not of this run, is named in a warning and passed over.
         """
@@ -141,6 +153,8 @@ class Learner:
         for episode_id in self._store.ids():
             if episode_id in known:
                 continue
+            if newest_episode is not None and episode_id > newest_episode:
+                break
             episode = self._read(episode_id)
             if episode is None:
                 continue
