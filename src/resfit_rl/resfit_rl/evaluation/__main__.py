@@ -1,4 +1,4 @@
-"""Success of a base policy: python -m resfit_rl.evaluation --task square --policy scripted."""
+"""Success of a policy: python -m resfit_rl.evaluation --task square --policy scripted."""
 
 from __future__ import annotations
 
@@ -12,32 +12,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from resfit_rl.base_policies import BASE_POLICIES, BasePolicyError, base_policy_identity
+from resfit_rl.base_policies import BASE_POLICIES, BasePolicyError
 from resfit_rl.episode_store.atomic_file import write_atomically
-from resfit_rl.evaluation.parallel import (
-    Candidate,
-    EpisodeResult,
-    EvaluationError,
-    run_episodes,
-)
+from resfit_rl.evaluation.candidate import BLIND, Candidate, EvaluationError
+from resfit_rl.evaluation.parallel import EpisodeResult, run_episodes
 from resfit_rl.evaluation.pictures import contact_sheet
 from resfit_rl.evaluation.record import FILE, compare, read_record, record, summary
 from resfit_rl.simulation import SimulationError
 from resfit_rl.tasks import Task, UnknownTaskError, get_task
 
-# They look at no picture.
-_BLIND = ("scripted", "replayed")
-
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="evaluate",
-        description="Run a base policy on seeded starts in simulation and report its success.",
+        description="Run a policy on seeded starts in simulation and report its success.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--task", default="square", help="a task or a robosuite environment")
     parser.add_argument("--policy", choices=BASE_POLICIES, default="scripted")
     parser.add_argument("--path", help="of the policy's files (None: models/POLICY_TASK)")
+    parser.add_argument("--residual", help="weights file of a residual that acts on top (None)")
     parser.add_argument("--episodes", type=_positive, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the first; the next ones count up")
     parser.add_argument(
@@ -76,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.command = " ".join(
         ["./resfit evaluate", *(sys.argv[1:] if arguments is None else arguments)]
     )
-    if options.path is None and options.policy not in _BLIND:
+    if options.path is None and options.policy not in BLIND:
         options.path = f"models/{options.policy}_{options.task}"
     try:
         if options.compare:
@@ -100,7 +94,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     task = get_task(options.task)
-    identity = base_policy_identity(options.policy, task, options.path)
     candidate = Candidate(
         task=task.name,
         policy=options.policy,
@@ -109,9 +102,11 @@ def _run(options: argparse.Namespace) -> int:
         replan_interval=options.replan_interval,
         lead=options.lead,
         max_steps=options.max_steps,
-        rendering=options.policy not in _BLIND,
         image_size=tuple(options.image_size),
+        residual=options.residual,
     )
+    candidate = replace(candidate, rendering=not candidate.blind)
+    identity = candidate.identity()
     seeds = range(options.seed, options.seed + options.episodes)
     workers = min(options.workers, len(seeds))
     episodes: list[EpisodeResult] = []

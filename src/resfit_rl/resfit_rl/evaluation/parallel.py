@@ -15,44 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resfit_rl.base_policies import BasePolicy, load_base_policy
 from resfit_rl.control import ChunkSchedule
+from resfit_rl.evaluation.candidate import (
+    Candidate,
+    EvaluationError,
+    LoadedCandidate,
+    load_candidate,
+)
 from resfit_rl.evaluation.rollout import rollout
 from resfit_rl.simulation import RenderOptions, Simulator, make_simulation
 from resfit_rl.tasks import get_task
 
 # Parts of an episode of which pictures are kept.
 PICTURE_TIMES = ("start", "1/4", "middle", "3/4", "end")
-
-
-class EvaluationError(Exception):
-    """Episodes could not be run or compared; names the thing, the expected and the found."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A policy and how it is run; a worker process makes it from this.
-
-    Attributes:
-        task: name.
-        policy: kind of base policy.
-        path: of its files, None for a policy that has none.
-        device: cpu or cuda.
-        replan_interval, lead: of the chunk schedule; a policy of single actions has its own.
-        max_steps: None for the task's.
-        rendering: whether cameras are rendered.
-        image_size: (height, width) of all cameras, pixels.
-    """
-
-    task: str
-    policy: str
-    path: str | None = None
-    device: str = "cpu"
-    replan_interval: int = 3
-    lead: int = 2
-    max_steps: int | None = None
-    rendering: bool = True
-    image_size: tuple[int, int] = (84, 84)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +76,7 @@ def run_episodes(
     Close the generator to end the processes early.
 
     Raises:
-        EvaluationError: a worker process died.
+        EvaluationError: a worker process died, or the candidate's residual does not fit.
         BasePolicyError, SimulationError, ValueError: the candidate cannot be made or cannot act.
     """
     others = set(multiprocessing.active_children())
@@ -137,19 +112,26 @@ def _begin() -> None:
 
 
 @functools.lru_cache(maxsize=1)  # making a simulation takes seconds
-def _made(candidate: Candidate) -> tuple[Simulator, BasePolicy, ChunkSchedule]:
-    task = get_task(candidate.task)
-    policy = load_base_policy(candidate.policy, task, candidate.path, device=candidate.device)
-    schedule = ChunkSchedule.fitting(policy.chunk_size, candidate.replan_interval, candidate.lead)
+def _made(candidate: Candidate) -> tuple[Simulator, LoadedCandidate]:
+    loaded = load_candidate(candidate)
     rendering = RenderOptions() if candidate.rendering else None
-    simulation = make_simulation(task, image_size=candidate.image_size, rendering=rendering)
-    return simulation, policy, schedule
+    simulation = make_simulation(
+        get_task(candidate.task), image_size=candidate.image_size, rendering=rendering
+    )
+    return simulation, loaded
 
 
 def _run_one(candidate: Candidate, seed: int) -> EpisodeResult:
-    simulation, policy, schedule = _made(candidate)
+    simulation, loaded = _made(candidate)
     start = time.monotonic()
-    episode = rollout(simulation, policy, schedule, seed, max_steps=candidate.max_steps)
+    episode = rollout(
+        simulation,
+        loaded.base,
+        loaded.schedule,
+        seed,
+        residual=loaded.residual,
+        max_steps=candidate.max_steps,
+    )
     seconds = time.monotonic() - start
     chosen = np.linspace(0, len(episode.actions), len(PICTURE_TIMES)).round().astype(int)
     return EpisodeResult(
@@ -162,6 +144,6 @@ def _run_one(candidate: Candidate, seed: int) -> EpisodeResult:
         if candidate.rendering
         else (),
         seconds=seconds,
-        identity=policy.identity,
-        schedule=schedule,
+        identity=loaded.identity,
+        schedule=loaded.schedule,
     )

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from resfit_rl.evaluation.parallel import Candidate, EpisodeResult, EvaluationError
+from resfit_rl.evaluation.candidate import Candidate, EvaluationError
+from resfit_rl.evaluation.parallel import EpisodeResult
 from resfit_rl.evaluation.statistics import wilson_interval
 from resfit_rl.tasks import Task
 
@@ -45,6 +46,7 @@ def record(
         "implementation": task.implementation,
         "policy": candidate.policy,
         "path": candidate.path,
+        "residual": candidate.residual,
         "identity": episodes[0].identity,
         "schedule": asdict(episodes[0].schedule),
         "max_steps": candidate.max_steps or task.max_steps,

@@ -1,9 +1,10 @@
-"""One episode of a base policy in simulation."""
+"""One episode of a policy in simulation."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from resfit_rl.base_policies.interface import BasePolicy
 from resfit_rl.control import ChunkedBase, ChunkSchedule
 from resfit_rl.simulation import Frame, Simulator
+
+if TYPE_CHECKING:
+    from resfit_rl.agent import ResidualPolicy
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +58,20 @@ def rollout(
     schedule: ChunkSchedule,
     seed: int,
     *,
+    residual: ResidualPolicy | None = None,
     max_steps: int | None = None,
     further_steps: int = 0,
 ) -> Rollout:
     """Run `base_policy` from the start state of `seed` until success or the time limit.
 
     Args:
+        residual: acts on top, without noise; None for the base policy alone.
         max_steps: None for the task's.
         further_steps: steps after the first success.
 
     Raises:
-        ValueError: the policy's chunk is too short for the schedule.
+        ValueError: the policy's chunk is too short for the schedule, or the residual's images or
+            state are not those of this simulation.
         BasePolicyError: the policy could not act, or its chunk is misshaped or not finite.
     """
     task = simulation.task
@@ -72,13 +79,24 @@ def rollout(
     actions: list[NDArray[np.float32]] = []
     limit = task.max_steps if max_steps is None else max_steps
     success = False
+    if residual is not None:
+        # Here, as it brings torch, which a policy without a network does without.
+        from resfit_rl.control.residual_action import residual_action
+
+        generator = np.random.default_rng(seed)  # asked for, though no noise is drawn
     with ThreadPoolExecutor(1) as worker:
         base = ChunkedBase(base_policy, schedule, task.action_dim, worker)
         base.reset(seed)
         while len(actions) < limit:
             step = len(actions)
-            base.observe(step, frames[-1].observation(task))
-            actions.append(base.action(step).action)
+            observation = frames[-1].observation(task)
+            base.observe(step, observation)
+            action = base.action(step).action
+            if residual is not None:
+                _, action = residual_action(
+                    residual, residual.spec, observation, action, "none", generator
+                )
+            actions.append(action)
             frames.append(simulation.step(actions[-1]))
             if frames[-1].success and not success:
                 success = True
