@@ -1,10 +1,13 @@
-"""Processes that a spawned process depends on."""
+"""How processes that work for another one begin and end."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
 
 
 def end_with_parent() -> None:
@@ -21,3 +24,26 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def start_without_ctrl_c(process: BaseProcess) -> None:
+    """Start `process`, which Ctrl-C, though it goes to all of a terminal, will not reach.
+
+    Blocked from before its start: it would else end with a traceback while it still imports.
+    """
+    # Where it is not running yet, starting it would unblock the signal.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end(process: BaseProcess, patience: float = 5.0) -> None:
+    """End `process`: asked first, killed after `patience` s; it has ended then."""
+    process.terminate()
+    process.join(patience)
+    if process.is_alive():
+        process.kill()
+        process.join()

@@ -22,6 +22,7 @@ from resfit_rl.episode_store import CorruptEpisodeError, Episode, EpisodeStore
 from resfit_rl.episode_store.atomic_file import remove_leftovers
 from resfit_rl.learning.checkpoint import CheckpointError, read_newest_checkpoint, write_checkpoint
 from resfit_rl.learning.publication import (
+    KEEP,
     Publication,
     newest_publication,
     newest_version,
@@ -60,6 +61,7 @@ class Learner:
         offline: Sequence[Episode],
         seed: int,
         device: torch.device | str = "cpu",
+        keep_weights: int = KEEP,
     ) -> None:
         """
         Args:
@@ -67,12 +69,14 @@ class Learner:
             base_policy: its identity.
             offline: demonstrations with base actions; with none the action limits of the robot
                 scale the actions, and the state stays as it is.
+            keep_weights: versions of the weights that stay on disk.
 
         Raises:
             ValueError: a demonstration that does not fit `spec`.
         """
         self._task = task
         self._base_policy = base_policy
+        self._keep_weights = keep_weights
         self._weights_dir = run_dir / "weights"
         self._checkpoint_dir = run_dir / "checkpoints"
         self._store = EpisodeStore(run_dir)
@@ -209,6 +213,7 @@ class Learner:
                 self.agent.policy(),
                 self._task,
                 self._base_policy,
+                self._keep_weights,
             )
         except PolicyFileError as error:
             self._diverged = True

@@ -106,9 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "--evaluation-workers", type=_positive, default=max(1, min(10, cores - 2)),
         help="processes that run an evaluation",
     )  # fmt: skip
-    add(
-        "--evaluation-waits", type=_truth, default=False, help="training waits for an evaluation"
-    )
+    add("--evaluation-waits", type=_truth, default=False, help="training waits for an evaluation")
     add("--checkpoint-period", type=float, default=60.0, help="s")
     add("--wandb", metavar="PROJECT", help="curves to Weights & Biases too (pip install wandb)")
     add("--verbose", type=_truth, default=False, help="a line for each episode and publication")
@@ -121,9 +119,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     if path is None and options.base_policy not in _WITHOUT_FILES:
         path = f"models/{options.base_policy}_{options.task}"
     demonstrations: Path | None = Path(options.demonstrations or f"data/demos/{options.task}")
-    if options.demonstrations == "none":
-        demonstrations = None
-    elif options.base_policy in _WITHOUT_DEMONSTRATIONS and options.demonstrations is None:
+    needless = options.base_policy in _WITHOUT_DEMONSTRATIONS and options.demonstrations is None
+    if options.demonstrations == "none" or needless:
         demonstrations = None
     elif not Path(str(demonstrations)).exists():
         raise ValueError(
@@ -134,9 +131,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: expected a CUDA device, found none")
     if not options.overlap and options.environments > 1:
-        raise ValueError(
-            f"environments: expected 1 without overlap, found {options.environments}"
-        )
+        raise ValueError(f"environments: expected 1 without overlap, found {options.environments}")
     return Settings(
         task=options.task,
         agent=options.agent,

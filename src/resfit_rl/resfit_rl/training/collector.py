@@ -92,9 +92,7 @@ class Collector:
         schedule = ChunkSchedule.fitting(
             self._base_policy.chunk_size, settings.replan_interval, settings.lead
         )
-        self._base = ChunkedBase(
-            self._base_policy, schedule, self._task.action_dim, self._worker
-        )
+        self._base = ChunkedBase(self._base_policy, schedule, self._task.action_dim, self._worker)
         self._simulation = make_simulation(
             self._task, image_size=settings.image_size, rendering=RenderOptions()
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from resfit_rl.agent import PolicyFileError
 from resfit_rl.base_policies import BasePolicyError
 from resfit_rl.episode_store import Episode, EpisodeStore, StoredEpisode
 from resfit_rl.episode_store.store import read_header
-from resfit_rl.processes import end_with_parent
+from resfit_rl.processes import end, end_with_parent, start_without_ctrl_c
 from resfit_rl.simulation import SimulationError
 from resfit_rl.training.collector import Assignment, Collector, CollectorSettings
 
@@ -56,7 +55,7 @@ class Collectors(Protocol):
         """What the collectors spent their time on, s by activity, summed over them."""
 
     def close(self) -> None:
-        """End; an episode under way is given up."""
+        """End; an episode under way is given up. A second call does nothing."""
 
 
 class OwnCollector:
@@ -72,8 +71,9 @@ class OwnCollector:
             self._collector = Collector(settings)
         except _EXPECTED as error:
             raise CollectionError(str(error)) from error
-        self._stored: list[StoredEpisode] = []
         self._problem = ""
+        self._closed = False
+        self._seconds: dict[str, float] = {}
         self._episode: Episode | None = None  # collected, not on disk yet
 
     @property
@@ -105,10 +105,13 @@ class OwnCollector:
         return [stored]
 
     def seconds(self) -> dict[str, float]:
-        return self._collector.time.seconds()
+        return self._seconds if self._closed else self._collector.time.seconds()
 
     def close(self) -> None:
-        self._collector.close()
+        if not self._closed:
+            self._seconds = self._collector.time.seconds()
+            self._collector.close()
+        self._closed = True
 
 
 @dataclass(frozen=True)
@@ -178,13 +181,18 @@ class CollectorProcesses:
         return total
 
     def close(self) -> None:
+        self._ended = self.seconds()
         for process in self._processes:
             process.end()
+        self._processes = []
+        self.in_flight = set()
 
     def _replace(self, dead: _CollectorProcess) -> StoredEpisode | None:
         """Start another one for its episode; that episode where it had been stored already."""
         code, deaths = dead.exit_code, dead.deaths + 1
-        doing = f"at episode {dead.assignment.episode_id}" if dead.assignment else "between episodes"
+        doing = (
+            f"at episode {dead.assignment.episode_id}" if dead.assignment else "between episodes"
+        )
         text = f"collector {dead.number} died {doing} (exit code {code})"
         if deaths >= MAX_DEATHS:
             raise CollectionError(
@@ -224,7 +232,7 @@ class _CollectorProcess:
         self._process = context.Process(
             target=_collect, args=(settings, run_dir, theirs), name=f"collector {number}"
         )
-        self._process.start()
+        start_without_ctrl_c(self._process)
         theirs.close()
 
     @property
@@ -258,18 +266,12 @@ class _CollectorProcess:
         return found
 
     def end(self) -> None:
-        self._process.terminate()
-        self._process.join(5.0)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        end(self._process)
         self.connection.close()
 
 
 def _collect(settings: CollectorSettings, run_dir: Path, connection: Connection) -> None:
     """Main function of a collector's process."""
-    # Ctrl-C goes to all processes of a terminal; the learner's ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     try:
         collector = Collector(settings)

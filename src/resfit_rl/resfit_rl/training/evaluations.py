@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from resfit_rl.base_policies import BasePolicyError
 from resfit_rl.evaluation import Candidate, EvaluationError, run_episodes
-from resfit_rl.processes import end_with_parent
+from resfit_rl.processes import end, end_with_parent, start_without_ctrl_c
 from resfit_rl.simulation import SimulationError
 from resfit_rl.training.scores import Score
 
@@ -129,7 +128,7 @@ class _Running:
         self._process = context.Process(
             target=_evaluate, args=(candidate, seeds, workers, theirs), name="evaluation"
         )
-        self._process.start()
+        start_without_ctrl_c(self._process)
         theirs.close()
 
     def poll(self) -> list[bool] | None:
@@ -151,11 +150,7 @@ class _Running:
         return None
 
     def end(self) -> None:
-        self._process.terminate()
-        self._process.join(5.0)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        end(self._process)
         self._connection.close()
 
 
@@ -163,7 +158,6 @@ def _evaluate(
     candidate: Candidate, seeds: Sequence[int], workers: int, connection: Connection
 ) -> None:
     """Main function of an evaluation's process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     found: list[bool] = []
     try:

@@ -42,7 +42,7 @@ from resfit_rl.training.weights_log import WeightsLog
 
 BURST = 0.25  # s of updates between looks at what else is to be done
 RETRY_PERIOD = 2.0  # s, between attempts to write to a full disk
-PROGRESS_PERIOD = 5.0  # s between lines of progress, at least
+PROGRESS_PERIOD = 10.0  # s between lines of progress, at least
 IDLE_PERIOD = 0.5  # s between looks at signals and evaluations
 TIME_FILE = "time_shares.json"
 # Weights are published when an episode is learned from: it acts with one version throughout.
@@ -90,6 +90,8 @@ class TrainingRun:
         self._scores = read_scores(self._run_dir)
         self._earlier = _read_time(self._run_dir / TIME_FILE)
         self._time = TimeShares()
+        # What this process does while an episode is collected.
+        self._collecting = "waiting" if settings.overlap else "collection"
         self._newest: Announcement | None = None
         self._unlearned: list[int] = []  # ids that are stored and not taken in
         self._settled_at = -1  # episodes seen when what follows them was last done
@@ -108,18 +110,22 @@ class TrainingRun:
         """
         warnings.simplefilter("always")
         warnings.showwarning = lambda message, *_: self._log(f"warning: {message}")
-        torch.set_num_threads(self._settings.threads)
+        settings = self._settings
+        torch.set_num_threads(settings.threads)
         with self._open:
             # First: their processes start while the demonstrations are read.
             self._collectors = self._open_collectors()
             self._open.callback(lambda: self._collectors.close())
-            self._loop = self._load()
+            with self._time.measure("loading"):
+                self._loop = self._load()
             self._evaluator = self._make_evaluator()
             self._open.callback(lambda: self._evaluator.close())
             self._curves = Curves(
-                self._run_dir, self._learner.environment_steps, self._settings.wandb,
-                self._config.as_dict() | {"agent": self._settings.agent, "seed": self._settings.seed},
-            )  # fmt: skip
+                self._run_dir,
+                self._learner.environment_steps,
+                self._settings.wandb,
+                self._config.as_dict() | {"agent": settings.agent, "seed": settings.seed},
+            )
             self._open.callback(self._curves.close)
             with _stop_signals(self._stop):
                 try:
@@ -189,6 +195,8 @@ class TrainingRun:
             offline,
             settings.seed,
             settings.device,
+            # Collectors may be about to read some that are older than the newest.
+            keep_weights=settings.ahead + 5,
         )
         self._log(
             f"{len(offline)} demonstrations, {learner.buffer.offline_transitions} transitions, "
@@ -226,7 +234,6 @@ class TrainingRun:
                 replan_interval=settings.replan_interval,
                 lead=settings.lead,
                 max_steps=settings.max_steps,
-                rendering=bool(self._task.cameras),
                 image_size=settings.image_size,
             ),
             range(first, first + settings.evaluation_episodes),
@@ -268,6 +275,8 @@ class TrainingRun:
                 done = self._loop.settled and self._learner.environment_steps >= self._target
                 if done and not self._evaluator.pending:
                     return
+                if done:
+                    self._collectors.close()
                 if not (done or (self._settings.evaluation_waits and self._evaluator.pending)):
                     self._assign()
                     if self._learn():
@@ -277,9 +286,8 @@ class TrainingRun:
                 self._retry_later(error)
                 continue
             self._print_progress()
-            with self._time.measure("waiting"):
-                self._take_episodes(IDLE_PERIOD)
-                if not self._collectors.in_flight:
+            if not self._take_episodes(IDLE_PERIOD) and not self._collectors.in_flight:
+                with self._time.measure("waiting"):
                     time.sleep(IDLE_PERIOD)
 
     def _learn(self) -> bool:
@@ -308,13 +316,16 @@ class TrainingRun:
             number = learner.episodes_seen + begun
             weights, warm_up = self._weights_log.at(number - ahead)
             episode_id, self._next_id = self._next_id, self._next_id + 1
-            with self._time.measure("collection" if self._settings.overlap is False else "waiting"):
+            with self._time.measure(self._collecting):
                 self._collectors.assign(Assignment(episode_id, weights, warm_up))
 
-    def _take_episodes(self, timeout: float) -> None:
-        for episode in self._collectors.take(timeout):
+    def _take_episodes(self, timeout: float) -> int:
+        with self._time.measure(self._collecting):
+            taken = self._collectors.take(timeout)
+        for episode in taken:
             self._unlearned.append(episode.episode_id)
             self._progress.episode(episode.outcome == "success")
+        return len(taken)
 
     def _when_settled(self) -> None:
         """Once for each episode, when all is learned from it."""
@@ -322,7 +333,9 @@ class TrainingRun:
         seen = learner.episodes_seen
         if seen == self._settled_at or self._newest is None:
             return
-        self._weights_log.add(seen, self._newest, learner.warm_up)
+        # The newest weights on disk may be ahead of the checkpoint that a run goes on from.
+        if self._settled_at >= 0 or seen not in self._weights_log:
+            self._weights_log.add(seen, self._newest, learner.warm_up)
         self._evaluate_if_due()
         self._settled_at = seen
         self._progress.point(learner.environment_steps, learner.updates)
@@ -414,14 +427,10 @@ class TrainingRun:
         if self._settings.overlap:
             return {"learner": learner, "collector": collector}
         # One process: what collecting took is told in detail.
-        together = {a: s for a, s in collector.items() if a not in ("other", "all")}
-        rest = {a: s for a, s in learner.items() if a != "collection"}
-        for activity, seconds in rest.items():
-            together[activity] = together.get(activity, 0.0) + seconds
-        together["other"] += learner.get("collection", 0.0) - sum(
-            s for a, s in collector.items() if a not in ("other", "all")
-        )
-        return {"one process": together}
+        detail = {a: s for a, s in collector.items() if a not in ("waiting", "other", "all")}
+        rest = learner.pop("collection", 0.0) - sum(detail.values())
+        both = time_shares.added({"": learner}, {"": detail | {"other": rest}})[""]
+        return {"one process": both}
 
     def _write_time(self) -> None:
         values = time_shares.added(self._earlier, self._shares())

@@ -54,11 +54,10 @@ def added(
     first: Mapping[str, Mapping[str, float]], second: Mapping[str, Mapping[str, float]]
 ) -> dict[str, dict[str, float]]:
     """Sum of two measurements, process by process, activity by activity."""
-    return {
-        name: {
-            activity: first.get(name, {}).get(activity, 0.0)
-            + second.get(name, {}).get(activity, 0.0)
-            for activity in (first.get(name, {}) | second.get(name, {}))
-        }
-        for name in (*first, *(n for n in second if n not in first))
-    }
+    total: dict[str, dict[str, float]] = {}
+    for measured in (first, second):
+        for name, seconds in measured.items():
+            own = total.setdefault(name, {})
+            for activity, value in seconds.items():
+                own[activity] = own.get(activity, 0.0) + value
+    return total

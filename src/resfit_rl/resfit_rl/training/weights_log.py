@@ -32,21 +32,22 @@ class WeightsLog:
                 self._entries = {}
 
     def add(self, episodes: int, weights: Announcement, warm_up: bool) -> None:
-        """Those after `episodes` episodes; what is known of these already stays.
+        """Those after `episodes` episodes.
 
         Raises:
             OSError: it could not be written.
         """
-        known = self._entries.get(episodes)
-        if known is not None and Path(known[0].path).exists():
-            return
         self._entries[episodes] = (weights, warm_up)
         kept = sorted(self._entries)[-(self._ahead + 2) :]
         self._entries = {number: self._entries[number] for number in kept}
         values = {
-            number: (asdict(weights), warm_up) for number, (weights, warm_up) in self._entries.items()
+            number: (asdict(weights), warm_up)
+            for number, (weights, warm_up) in self._entries.items()
         }
         write_atomically(self._path, (json.dumps(values, indent=1) + "\n").encode())
+
+    def __contains__(self, episodes: int) -> bool:
+        return episodes in self._there()
 
     def at(self, episodes: int) -> tuple[Announcement, bool]:
         """(weights, whether for the warm-up) after `episodes` episodes, else the oldest kept.
