@@ -75,7 +75,10 @@ class CameraEncoder(nn.Module):
 
 
 class Encoder(nn.Module):
-    """One CameraEncoder per camera, concatenated along the patches."""
+    """One CameraEncoder per camera, concatenated along the patches.
+
+    Without a camera one learned patch, (1, 1, C), stands for all pictures of a batch.
+    """
 
     def __init__(self, spec: AgentSpec, config: AgentConfig) -> None:
         super().__init__()
@@ -85,8 +88,13 @@ class Encoder(nn.Module):
             CameraEncoder(name, size, config) for name, size in spec.cameras.items()
         )
         self.patches = sum(_count_patches(spec).values())
+        if not self.names:
+            self.patches = 1
+            self.patch = nn.Parameter(torch.randn(1, 1, config.embed_dim) * 0.02)
 
     def forward(self, images: dict[str, torch.Tensor]) -> torch.Tensor:
+        if not self.names:
+            return self.patch
         features = [
             encoder(images[name]) for name, encoder in zip(self.names, self.cameras, strict=True)
         ]
@@ -208,5 +216,6 @@ class Actor(nn.Module):
         self, features: torch.Tensor, state: torch.Tensor, base_action: torch.Tensor
     ) -> torch.Tensor:
         """(B, P, C), (B, S), (B, A) -> residual (B, A), normalised action units."""
-        x = torch.cat([self.compress(features.flatten(1)), state, base_action], dim=-1)
+        compressed = self.compress(features.flatten(1)).expand(len(state), -1)
+        x = torch.cat([compressed, state, base_action], dim=-1)
         return torch.tanh(self.last(self.body(x))) * self.scale

@@ -15,12 +15,13 @@ class AgentSpec:
 
     Attributes:
         cameras: name -> (height, width) in pixels, RGB uint8; the order is the networks' order.
+            None where the state says it all.
         state_dim: S, length of the proprioceptive state.
         action_dim: A, length of an action.
         action_lower, action_upper: float32 (A,), the robot's action limits in robot units.
 
     Raises:
-        ValueError: no camera, a non-positive size, limits of another length or lower >= upper.
+        ValueError: a non-positive size, limits of another length or lower >= upper.
     """
 
     cameras: dict[str, tuple[int, int]]
@@ -30,8 +31,6 @@ class AgentSpec:
     action_upper: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        if not self.cameras:
-            raise ValueError("agent spec: cameras: expected at least one, found none")
         cameras = {str(k): (int(v[0]), int(v[1])) for k, v in self.cameras.items()}
         object.__setattr__(self, "cameras", cameras)
         for key in ("state_dim", "action_dim"):

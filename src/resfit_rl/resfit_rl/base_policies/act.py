@@ -13,7 +13,7 @@ import torch
 from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.act.modeling_act import ACT
-from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
+from lerobot.utils.constants import OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -69,10 +69,12 @@ class NormalisedACT(nn.Module):
             f"{OBS_IMAGES}.{name}": PolicyFeature(FeatureType.VISUAL, (3, *pixels))
             for name, pixels in spec.cameras.items()
         }
+        # LeRobot's ACT wants pictures or a state of the scene, which here is in the state.
+        state = PolicyFeature(FeatureType.STATE, (spec.state_dim,))
+        scene = {OBS_ENV_STATE: PolicyFeature(FeatureType.ENV, (spec.state_dim,))}
         small = size.vision_backbone == "conv"
         config = ACTConfig(
-            input_features=images
-            | {OBS_STATE: PolicyFeature(FeatureType.STATE, (spec.state_dim,))},
+            input_features={**images, OBS_STATE: state} | ({} if images else scene),
             output_features={"action": PolicyFeature(FeatureType.ACTION, (spec.action_dim,))},
             n_action_steps=size.chunk_size,
             pretrained_backbone_weights=None,
@@ -80,7 +82,9 @@ class NormalisedACT(nn.Module):
             **(asdict(size) | ({"vision_backbone": "resnet18"} if small else {})),
         )
         self.act = ACT(config)
-        if small:
+        if not images:
+            pass
+        elif small:
             self.act.backbone = ConvBackbone()
             self.act.encoder_img_feat_input_proj = nn.Conv2d(
                 ConvBackbone.channels[-1], size.dim_model, kernel_size=1
@@ -137,7 +141,8 @@ class NormalisedACT(nn.Module):
             for name in self.spec.cameras
         ]
         state = (state - self.state_mean) / self.state_std
-        return self.act({OBS_IMAGES: pictures, OBS_STATE: state, **extra})
+        seen = {OBS_IMAGES: pictures} if pictures else {OBS_ENV_STATE: state}
+        return self.act({**seen, OBS_STATE: state, **extra})
 
     def normalise_action(self, action: torch.Tensor) -> torch.Tensor:
         """(..., A), robot units -> normalised."""
@@ -285,6 +290,7 @@ def load_act(folder: Path | str, task: Task, device: torch.device | str = "cpu")
             f"{weights_file}: expected the whole weights that config.json describes, "
             f"found {size} bytes: {error}"
         ) from error
-    if problem := task.agent_spec(next(iter(model.spec.cameras.values()))).difference(model.spec):
+    sizes = list(model.spec.cameras.values())
+    if problem := task.agent_spec(*sizes[:1]).difference(model.spec):
         raise BasePolicyError(f"{config_file}: {problem}")
     return ACTBasePolicy(model, identity, device)

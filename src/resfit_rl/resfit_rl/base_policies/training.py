@@ -161,9 +161,9 @@ class Trainer:
         self.device = torch.device(device)
         self.data = ChunkDataset(demonstrations, config.predicted_actions)
         self.data_identity = demonstrations_identity(demonstrations)
-        _, height, width, _ = next(iter(demonstrations[0].images.values())).shape
+        sizes = [frames.shape[1:3] for frames in demonstrations[0].images.values()]
         torch.manual_seed(seed)
-        self.model: Any = config.build(task.agent_spec((height, width)), self.data, self.device)
+        self.model: Any = config.build(task.agent_spec(*sizes[:1]), self.data, self.device)
         self.model.to(self.device).train()
         parameters = dict(self.model.named_parameters())
         backbone = [p for name, p in parameters.items() if name.startswith(config.backbone)]

@@ -144,7 +144,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     write_atomically(out / FILE, (json.dumps(found, indent=2) + "\n").encode())
     print(f"{out / FILE}: written", flush=True)
-    if not stopped:
+    if not stopped and task.cameras:
         _write_sheets(task, candidate, kept, out, workers)
     return 130 if stopped else 0
 

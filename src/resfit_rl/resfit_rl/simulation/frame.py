@@ -21,7 +21,8 @@ class Frame:
         joint_names: the robots' joints, grippers included.
         joint_position: (J,) float64, rad or m.
         joint_velocity: (J,) float64, rad/s or m/s.
-        end_effectors: name -> (7,) float64, position in m and quaternion x, y, z, w, world frame.
+        end_effectors: name -> (7,) float64, position in m and quaternion x, y, z, w, world frame;
+            of objects too that the task's state holds.
         wrenches: wrist -> (6,) float64, force in N and torque in N m, sensor frame, not tared.
         privileged: object -> (7,) float64 pose, world frame. Objects that the task has put out of
             the scene are left out.

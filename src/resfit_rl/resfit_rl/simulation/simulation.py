@@ -14,7 +14,7 @@ from resfit_rl.simulation.error import SimulationError
 from resfit_rl.simulation.frame import Frame
 from resfit_rl.simulation.pose import body_pose, site_pose
 from resfit_rl.simulation.rendering import Cameras, RenderOptions, require_image_size
-from resfit_rl.tasks import Task
+from resfit_rl.tasks import PoseTerm, Task
 
 # Objects are put down from 2 cm above, and the wrists' sensors read free fall until the controller
 # holds the arm: let both settle before the first frame.
@@ -68,11 +68,12 @@ class Simulation:
         self._cameras = None
         if rendering is not None:
             chosen = task.cameras if cameras is None else tuple(cameras)
-            try:
-                self._cameras = Cameras(self._model, chosen, image_size, rendering)
-            except SimulationError:
-                self._env.close()
-                raise
+            if chosen:
+                try:
+                    self._cameras = Cameras(self._model, chosen, image_size, rendering)
+                except SimulationError:
+                    self._env.close()
+                    raise
         joints = [
             name
             for robot in self._robots
@@ -103,6 +104,12 @@ class Simulation:
         bodies = {self._model.body(i).name for i in range(self._model.nbody)}
         fixtures = (*_FIXTURES, *getattr(self._env, "fixtures", ()))
         self._objects |= {f: self._model.body(f).id for f in fixtures if f in bodies}
+        # Objects whose poses are part of the state.
+        self._tracked = {
+            term.end_effector: self._objects[term.end_effector]
+            for term in task.state_layout
+            if isinstance(term, PoseTerm) and term.end_effector in self._objects
+        }
         self._robot_parts = self._parts_of_robots()
         self.start_action = task.start_action(self._end_effectors())
 
@@ -171,10 +178,11 @@ class Simulation:
         )
 
     def _end_effectors(self) -> dict[str, NDArray[np.float64]]:
-        return {
+        ends = {
             name: site_pose(self._data, robot.eef_site_id[arm])
             for name, (robot, arm) in self._ends.items()
         }
+        return ends | {name: body_pose(self._data, body) for name, body in self._tracked.items()}
 
     def _parts_of_robots(self) -> dict[int, str]:
         """Geom -> the gripper that it belongs to, or '' for another part of a robot."""

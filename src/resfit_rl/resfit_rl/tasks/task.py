@@ -22,7 +22,8 @@ class PoseTerm:
     """7 numbers of the state: pose of an end effector, m and quaternion x, y, z, w.
 
     Attributes:
-        end_effector: of topic end_effectors/<end_effector>/pose.
+        end_effector: of topic end_effectors/<end_effector>/pose; or an object that is tracked, by
+            the simulator or by motion capture, and published likewise.
         reference: quaternion x, y, z, w of an orientation amid those that the task has. Of q and
             -q, one rotation, the state holds the one nearer to it, so that it is continuous up to
             half a turn from there.

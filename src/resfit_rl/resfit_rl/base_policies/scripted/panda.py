@@ -55,7 +55,8 @@ class PandaExpert:
         )
         self._gripper = _OPEN
         self._last = np.zeros(6)
-        self._script: Iterator[Vector] = {"can": self._can, "square": self._square}[task.name]()
+        scripts = {"can": self._can, "can_state": self._can, "square": self._square}
+        self._script: Iterator[Vector] = scripts[task.name]()
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """(7,) float32; BasePolicyError: an observation without a pose that it needs."""
