@@ -21,7 +21,6 @@ from resfit_interfaces.msg import (
 )
 from resfit_policy.latency import milliseconds
 from resfit_policy.steps import Step, StepTracker
-from resfit_policy.weights import Announcement, blank_observation, load_announced
 from resfit_rl.agent import (
     Normaliser,
     PolicyFileError,
@@ -33,6 +32,7 @@ from resfit_rl.base_policies import BASE_POLICIES, BasePolicyError, load_base_po
 from resfit_rl.control import ChunkedBase, ChunkSchedule, LateChunkError
 from resfit_rl.control.residual_action import noise_generator, residual_action
 from resfit_rl.episode_store import open_run
+from resfit_rl.learning.announcement import Announcement, blank_observation, load_announced
 from resfit_rl.learning.publication import newest_publication
 from resfit_rl.observation import Observation
 from resfit_rl.tasks import get_task

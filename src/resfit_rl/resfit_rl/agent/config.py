@@ -162,15 +162,19 @@ def _problems(config: AgentConfig) -> list[tuple[str, str]]:
     return found
 
 
-def load_agent_config(path: Path | str) -> AgentConfig:
+def load_agent_config(path: Path | str, root: Path | str | None = None) -> AgentConfig:
     """Read `path`, a YAML mapping with exactly the fields of its algorithm's configuration.
 
     A key `base` names another such file, beside this one, whose values this one's replace.
 
+    Args:
+        root: a file in place of the last one of the chain of bases: with a task's, the baseline in
+            `path` is at that task's values.
+
     Raises:
         ValueError: see read_mapping and dataclass_from_mapping.
     """
-    return agent_config_from_dict(read_mapping(path), str(path))
+    return agent_config_from_dict(read_mapping(path, root), str(path))
 
 
 def agent_config_from_dict(values: dict[str, Any], where: str) -> AgentConfig:

@@ -34,20 +34,23 @@ def load_dataclass[T](path: Path | str, kind: type[T]) -> T:
     return dataclass_from_mapping(read_mapping(path), kind, str(path))
 
 
-def read_mapping(path: Path | str) -> dict[Any, Any]:
+def read_mapping(path: Path | str, root: Path | str | None = None) -> dict[Any, Any]:
     """The mapping in the YAML file `path`.
 
     A key `base` holds the path of another file, relative to this one's folder: its keys are
     taken over where this file does not have them.
 
+    Args:
+        root: a file that stands in for the last one of the chain of bases; None for that one.
+
     Raises:
         ValueError: unreadable file, no mapping, a key given twice, or a circle of bases; names the
             file, the expected and the found.
     """
-    return _read_mapping(Path(path), ())
+    return _read_mapping(Path(path), (), None if root is None else Path(root))
 
 
-def _read_mapping(path: Path, readers: tuple[Path, ...]) -> dict[Any, Any]:
+def _read_mapping(path: Path, readers: tuple[Path, ...], root: Path | None) -> dict[Any, Any]:
     if path.resolve() in readers:
         raise ValueError(f"{path}: base: expected another file, found a circle")
     try:
@@ -60,10 +63,10 @@ def _read_mapping(path: Path, readers: tuple[Path, ...]) -> dict[Any, Any]:
         raise ValueError(f"{path}: expected a mapping of keys, found {type(raw).__name__}")
     base = raw.pop("base", None)
     if base is None:
-        return raw
+        return raw if root is None or not readers else _read_mapping(root, (), None)
     if not isinstance(base, str):
         raise ValueError(f"{path}: base: expected a file's path, found {base!r}")
-    return _read_mapping(path.parent / base, (*readers, path.resolve())) | raw
+    return _read_mapping(path.parent / base, (*readers, path.resolve()), root) | raw
 
 
 def dataclass_from_mapping[T](raw: dict[Any, Any], kind: type[T], where: str) -> T:

@@ -23,6 +23,7 @@ from resfit_rl.evaluation.candidate import (
     load_candidate,
 )
 from resfit_rl.evaluation.rollout import rollout
+from resfit_rl.processes import end_with_parent
 from resfit_rl.simulation import RenderOptions, Simulator, make_simulation
 from resfit_rl.tasks import get_task
 
@@ -104,6 +105,7 @@ def run_episodes(
 def _begin() -> None:
     # Ctrl-C goes to all processes of a terminal; the parent ends these.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     # Here, as a policy without a network needs no torch in the parent.
     import torch
 

@@ -22,6 +22,7 @@ from resfit_rl.episode_store import CorruptEpisodeError, Episode, EpisodeStore
 from resfit_rl.episode_store.atomic_file import remove_leftovers
 from resfit_rl.learning.checkpoint import CheckpointError, read_newest_checkpoint, write_checkpoint
 from resfit_rl.learning.publication import (
+    KEEP,
     Publication,
     newest_publication,
     newest_version,
@@ -60,6 +61,7 @@ class Learner:
         offline: Sequence[Episode],
         seed: int,
         device: torch.device | str = "cpu",
+        keep_weights: int = KEEP,
     ) -> None:
         """
         Args:
@@ -67,12 +69,14 @@ class Learner:
             base_policy: its identity.
             offline: demonstrations with base actions; with none the action limits of the robot
                 scale the actions, and the state stays as it is.
+            keep_weights: versions of the weights that stay on disk.
 
         Raises:
             ValueError: a demonstration that does not fit `spec`.
         """
         self._task = task
         self._base_policy = base_policy
+        self._keep_weights = keep_weights
         self._weights_dir = run_dir / "weights"
         self._checkpoint_dir = run_dir / "checkpoints"
         self._store = EpisodeStore(run_dir)
@@ -132,8 +136,20 @@ class Learner:
             return "waiting"
         return "critic_warm_up" if self.updates < self.config.critic_warmup_updates else "learning"
 
-    def ingest(self) -> Episode | None:
+    @property
+    def episodes_seen(self) -> int:
+        """Episodes taken in or passed over for good."""
+        return len(self.episode_ids) + len(self._refused)
+
+    def has_seen(self, episode_id: int) -> bool:
+        """Whether the episode was taken in, or passed over for good."""
+        return episode_id in self.episode_ids or episode_id in self._refused
+
+    def ingest(self, newest_episode: int | None = None) -> Episode | None:
         """Take in the next stored episode, by id; None when there is no new one.
+
+        Args:
+            newest_episode: largest id that may be taken in; None for any.
 
         A damaged episode, or one that is not of this run, is named in a warning and passed over.
         """
@@ -141,6 +157,8 @@ class Learner:
         for episode_id in self._store.ids():
             if episode_id in known:
                 continue
+            if newest_episode is not None and episode_id > newest_episode:
+                break
             episode = self._read(episode_id)
             if episode is None:
                 continue
@@ -195,6 +213,7 @@ class Learner:
                 self.agent.policy(),
                 self._task,
                 self._base_policy,
+                self._keep_weights,
             )
         except PolicyFileError as error:
             self._diverged = True

@@ -19,6 +19,8 @@ class LearningLoop:
     `checkpoint_period` s, and when none is owed any more.
 
     Args:
+        save_when_done: false: checkpoints are saved each `checkpoint_period` s only. Nothing is
+            lost without: what came after a checkpoint is learned again from the stored episodes.
         on_publication: called with each publication and whether episodes are still to be
             collected with warm-up noise.
         log: called with one line for each notable event.
@@ -33,6 +35,7 @@ class LearningLoop:
         *,
         publish_every: int,
         checkpoint_period: float,
+        save_when_done: bool = True,
         on_publication: Callable[[Publication, bool], None],
         log: Callable[[str], None],
     ) -> None:
@@ -40,6 +43,7 @@ class LearningLoop:
         self.updates_per_second = math.nan
         self._publish_every = publish_every
         self._checkpoint_period = checkpoint_period
+        self._save_when_done = save_when_done
         self._on_publication = on_publication
         self._log = log
         self._announced_warm_up: bool | None = None
@@ -48,8 +52,16 @@ class LearningLoop:
         self._made = 0  # updates since the last episode was taken in
         self._seconds = 0.0  # and the time they took
 
-    def step(self, time_budget: float) -> bool:
+    @property
+    def settled(self) -> bool:
+        """Whether all is learned from what was taken in, and the weights are published."""
+        return not self.learner.updates_owed and not self._publication_due()
+
+    def step(self, time_budget: float, newest_episode: int | None = None) -> bool:
         """Do one piece of work, in updates not much longer than `time_budget` s.
+
+        Args:
+            newest_episode: largest id of an episode to take in; None takes any.
 
         Returns:
             False when there is nothing to do until another episode is stored.
@@ -65,13 +77,14 @@ class LearningLoop:
         elif self._publication_due():
             self._announce(learner.publish_weights())
         elif self._unsaved and (
-            not learner.updates_owed or time.monotonic() - self._saved_at >= self._checkpoint_period
+            (self._save_when_done and not learner.updates_owed)
+            or time.monotonic() - self._saved_at >= self._checkpoint_period
         ):
             self.save()
         elif learner.updates_owed:
             self._update(time_budget)
         else:
-            return self._ingest()
+            return self._ingest(newest_episode)
         return True
 
     def save(self) -> Path:
@@ -116,9 +129,9 @@ class LearningLoop:
             )
             self._made, self._seconds = 0, 0.0
 
-    def _ingest(self) -> bool:
+    def _ingest(self, newest_episode: int | None) -> bool:
         learner = self.learner
-        episode = learner.ingest()
+        episode = learner.ingest(newest_episode)
         if episode is None:
             return False
         self._unsaved = True

@@ -38,9 +38,14 @@ def newest_version(folder: Path) -> int:
 
 
 def publish(
-    folder: Path, version: int, policy: ResidualPolicy, task: Task, base_policy: str
+    folder: Path,
+    version: int,
+    policy: ResidualPolicy,
+    task: Task,
+    base_policy: str,
+    keep: int = KEEP,
 ) -> Publication:
-    """Write policy_v<version>.safetensors and remove all but the newest few.
+    """Write policy_v<version>.safetensors and remove all but the newest `keep`.
 
     Raises:
         PolicyFileError: a weight is NaN or infinite; nothing is written.
@@ -48,7 +53,7 @@ def publish(
     """
     path = folder / f"policy_v{version:06d}.safetensors"
     save_policy(policy, path, version, task.name, task.implementation, base_policy)
-    for old in sorted(_versions(folder))[:-KEEP]:
+    for old in sorted(_versions(folder))[:-keep]:
         (folder / f"policy_v{old:06d}.safetensors").unlink(missing_ok=True)
     return _publication(path, version)
 

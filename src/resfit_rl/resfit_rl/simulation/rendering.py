@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,9 @@ class Cameras:
     On a CPU the robots' detailed meshes are most of the cost: what lies outside a camera's view is
     not sent to OpenGL, and triangles much smaller than a pixel are merged.
 
+    Attributes:
+        seconds: wall time spent in `render` so far.
+
     Raises:
         SimulationError: a camera that the model lacks.
     """
@@ -94,16 +98,19 @@ class Cameras:
         self._visible.geomgroup[:] = 0
         self._visible.geomgroup[_VISUAL] = 1
         self._visible.sitegroup[:] = 0  # marks of robosuite's own at the grippers
+        self.seconds = 0.0
 
     def render(self, data: mujoco.MjData) -> dict[str, NDArray[np.uint8]]:
         """camera -> (H, W, 3) uint8 RGB, right side up."""
         images = {}
+        start = time.monotonic()
         for name, camera in self._cameras.items():
             if self._cull:
                 self._model.geom_group[self._out_of_view(data, camera)] = _HIDDEN
             self._renderer.update_scene(data, camera, self._visible)
             images[name] = self._renderer.render()
             self._model.geom_group[:] = self._groups
+        self.seconds += time.monotonic() - start
         return images
 
     def close(self) -> None:

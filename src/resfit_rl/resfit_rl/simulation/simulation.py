@@ -117,6 +117,11 @@ class Simulation:
         """Vertical, degrees."""
         return float(self._model.camera(camera).fovy[0])
 
+    @property
+    def render_seconds(self) -> float:
+        """Wall time spent on pictures so far."""
+        return 0.0 if self._cameras is None else self._cameras.seconds
+
     def reset(self, seed: int) -> Frame:
         """A new start: the same seed gives the same frame bit for bit, whatever ran before.
 

@@ -22,6 +22,9 @@ class Simulator(Protocol):
     start_action: NDArray
     joint_limits: dict[str, tuple[float, float]]
 
+    @property
+    def render_seconds(self) -> float: ...
+
     def field_of_view(self, camera: str) -> float: ...
 
     def reset(self, seed: int) -> Frame: ...

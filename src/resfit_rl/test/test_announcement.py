@@ -6,9 +6,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from resfit_policy.weights import Announcement, load_announced
 from resfit_rl.agent import Normaliser, PolicyFileError, ResidualPolicy, save_policy
 from resfit_rl.agent.config import load_agent_config
+from resfit_rl.learning.announcement import Announcement, load_announced
 from resfit_rl.tasks import get_task
 
 SQUARE = get_task("square")

@@ -1,0 +1,1 @@
+"""Training runs without ROS: collection, learning and evaluation in processes of one machine."""
