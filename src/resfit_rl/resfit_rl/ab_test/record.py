@@ -1,0 +1,106 @@
+"""An append-only record: JSON lines, each with the digest of the line before it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+_BEFORE_THE_FIRST = "0" * 64
+
+
+class RecordError(Exception):
+    """A record was changed, or is none; names file, line, the expected and the found."""
+
+
+class Record:
+    """The file of one test, open for appending.
+
+    A line that a killed process left unfinished is cut off when the file is opened: nothing had
+    been done on its strength, since `append` returns only once the line is on the disk.
+
+    Attributes:
+        events: what the lines say, in order.
+        torn: bytes of an unfinished last line that were cut off, 0 for none.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Opens the file, or makes it; RecordError as `read_record`."""
+        self.events: list[dict[str, Any]] = []
+        self.torn = 0
+        self._head = _BEFORE_THE_FIRST
+        if file.exists():
+            self.events, self._head, self.torn = read_record(file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._stream: IO[bytes] = file.open("ab", buffering=0)
+        if self.torn:
+            self._stream.truncate(file.stat().st_size - self.torn)
+            self._sync()
+
+    @property
+    def head(self) -> str:
+        """Digest (hex) of the last line: with it the whole record is known."""
+        return self._head
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Write an event; it is on the disk when this returns.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        line = json.dumps({"previous": self._head, **event}, separators=(",", ":")).encode()
+        start = self._stream.tell()
+        try:
+            written = self._stream.write(line + b"\n")
+            if written != len(line) + 1:
+                raise OSError(f"record: expected {len(line) + 1} bytes written, found {written}")
+            self._sync()
+        except OSError:
+            # A part of it may be there, behind which nothing may be written.
+            self._stream.truncate(start)
+            raise
+        self._head = hashlib.sha256(line).hexdigest()
+        self.events.append(dict(event))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _sync(self) -> None:
+        os.fsync(self._stream.fileno())
+
+
+def read_record(file: Path) -> tuple[list[dict[str, Any]], str, int]:
+    """(events, digest of the last line, bytes of an unfinished line behind it).
+
+    That whole lines were cut off at the end cannot be seen from the rest: compare the digest with
+    one noted elsewhere.
+
+    Raises:
+        RecordError: unreadable, or a line is not the one that was written.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{file}: expected the record of an A/B test, found: {error}") from None
+    *lines, rest = data.split(b"\n")
+    events, head = [], _BEFORE_THE_FIRST
+    for number, line in enumerate(lines, 1):
+        try:
+            event = json.loads(line)
+            found = event.pop("previous")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise RecordError(
+                f"{file}, line {number}: expected an event with the digest of the line before it, "
+                f"found {line[:80]!r}"
+            ) from None
+        if found != head:
+            raise RecordError(
+                f"{file}, line {number}: digest of the line before it: expected {head}, found "
+                f"{found}: a line before this one was changed, added or removed"
+            )
+        head = hashlib.sha256(line).hexdigest()
+        events.append(event)
+    return events, head, len(rest)
