@@ -7,6 +7,7 @@ of it goes through the record, so a killed test goes on where it was.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -118,7 +119,17 @@ class _Progress:
             raise ValueError(f"expected nothing after the end, found {kind}")
         if (kind == "begin") != (self.terms is None):
             raise ValueError(f"expected the terms in the first line only, found {kind}")
-        getattr(self, f"_{kind}")(event)
+        steps = {
+            "begin": self._begin,
+            "round": self._round,
+            "label": self._label,
+            "discard": self._discard,
+            "reveal": self._reveal,
+            "end": self._end,
+        }
+        if kind not in steps:
+            raise ValueError(f"type: expected one of {', '.join(steps)}, found {kind}")
+        steps[kind](event)
 
     def _begin(self, event: Mapping[str, Any]) -> None:
         _expect("format", FORMAT, event["format"])
@@ -153,6 +164,7 @@ class _Progress:
         self.discarded += 1
 
     def _reveal(self, event: Mapping[str, Any]) -> None:
+        assert self.terms is not None
         self._expect_open(event)
         if len(self.labels) < 2:
             raise ValueError(f"expected two labels before the identities, found {len(self.labels)}")
@@ -164,7 +176,7 @@ class _Progress:
         a, b = by_policy["a"], by_policy["b"]
         self.rounds.append(
             Round(
-                self.number, event["seed"], "a" if secret.assignment == "ab" else "b",
+                self.number, self.terms.scene(self.number), "a" if secret.assignment == "ab" else "b",
                 a["success"], b["success"], a["facts"], b["facts"],
             )
         )  # fmt: skip
@@ -363,7 +375,6 @@ class BlindTest:
         self._append(
             "reveal",
             round=number,
-            seed=self.terms.scene(number),
             assignment=secret.assignment,
             nonce=secret.nonce,
         )
@@ -375,15 +386,13 @@ class BlindTest:
 
     def _append(self, kind: str, **event: Any) -> None:
         line = {"type": kind, "time": round(self._clock(), 3), **event}
-        before = _Progress(**vars(self._progress))
-        before.labels, before.rounds = list(before.labels), list(before.rounds)
-        before.commitments = dict(before.commitments)
+        after = copy.deepcopy(self._progress)
         try:
-            before.take(line)
+            after.take(line)
         except ValueError as error:
             raise BlindTestError(f"{self.folder}: {error}") from None
         self._record.append(line)
-        self._progress = before
+        self._progress = after  # not before the line is on the disk
 
 
 @dataclass(frozen=True)
@@ -395,7 +404,7 @@ class Verified:
         rounds: those whose identities are known.
         discarded: rounds thrown away.
         ended: why it ended; None while it goes on, and then the key is still secret.
-        lines, head: number of lines, and digest (hex) of the last one.
+        digests: (hex), [k] that of line k; the last one stands for the whole record.
         torn: bytes of an unfinished last line.
     """
 
@@ -403,9 +412,12 @@ class Verified:
     rounds: tuple[Round, ...]
     discarded: int
     ended: str | None
-    lines: int
-    head: str
+    digests: tuple[str, ...]
     torn: int
+
+    @property
+    def lines(self) -> int:
+        return len(self.digests) - 1
 
 
 def verify(folder: Path) -> Verified:
@@ -415,7 +427,7 @@ def verify(folder: Path) -> Verified:
         RecordError: it was changed, or is none.
     """
     file = folder / RECORD
-    events, head, torn = read_record(file)
+    events, digests, torn = read_record(file)
     progress = _replayed(events, file)
     if progress.terms is None:
         raise RecordError(f"{file}: expected the terms of a test, found no line")
@@ -424,8 +436,7 @@ def verify(folder: Path) -> Verified:
         tuple(progress.rounds),
         progress.discarded,
         progress.ended,
-        len(events),
-        head,
+        tuple(digests),
         torn,
     )
 

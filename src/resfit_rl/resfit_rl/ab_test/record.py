@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-_BEFORE_THE_FIRST = "0" * 64
+BEFORE_THE_FIRST = "0" * 64  # stands for the digest of the line before it
 
 
 class RecordError(Exception):
@@ -31,9 +31,10 @@ class Record:
         """Opens the file, or makes it; RecordError as `read_record`."""
         self.events: list[dict[str, Any]] = []
         self.torn = 0
-        self._head = _BEFORE_THE_FIRST
+        self._head = BEFORE_THE_FIRST
         if file.exists():
-            self.events, self._head, self.torn = read_record(file)
+            self.events, digests, self.torn = read_record(file)
+            self._head = digests[-1]
         file.parent.mkdir(parents=True, exist_ok=True)
         self._stream: IO[bytes] = file.open("ab", buffering=0)
         if self.torn:
@@ -72,11 +73,11 @@ class Record:
         os.fsync(self._stream.fileno())
 
 
-def read_record(file: Path) -> tuple[list[dict[str, Any]], str, int]:
-    """(events, digest of the last line, bytes of an unfinished line behind it).
+def read_record(file: Path) -> tuple[list[dict[str, Any]], list[str], int]:
+    """(N events; N + 1 digests (hex), [k] that of line k; bytes of an unfinished line at the end).
 
-    That whole lines were cut off at the end cannot be seen from the rest: compare the digest with
-    one noted elsewhere.
+    That the last line was changed, or lines were cut off at the end, cannot be seen from the rest:
+    compare the last digest with one that was noted elsewhere.
 
     Raises:
         RecordError: unreadable, or a line is not the one that was written.
@@ -86,7 +87,7 @@ def read_record(file: Path) -> tuple[list[dict[str, Any]], str, int]:
     except OSError as error:
         raise RecordError(f"{file}: expected the record of an A/B test, found: {error}") from None
     *lines, rest = data.split(b"\n")
-    events, head = [], _BEFORE_THE_FIRST
+    events, digests = [], [BEFORE_THE_FIRST]
     for number, line in enumerate(lines, 1):
         try:
             event = json.loads(line)
@@ -96,11 +97,11 @@ def read_record(file: Path) -> tuple[list[dict[str, Any]], str, int]:
                 f"{file}, line {number}: expected an event with the digest of the line before it, "
                 f"found {line[:80]!r}"
             ) from None
-        if found != head:
+        if found != digests[-1]:
             raise RecordError(
-                f"{file}, line {number}: digest of the line before it: expected {head}, found "
+                f"{file}, line {number}: digest of the line before it: expected {digests[-1]}, found "
                 f"{found}: a line before this one was changed, added or removed"
             )
-        head = hashlib.sha256(line).hexdigest()
+        digests.append(hashlib.sha256(line).hexdigest())
         events.append(event)
-    return events, head, len(rest)
+    return events, digests, len(rest)
