@@ -1,4 +1,4 @@
-"""A blind A/B test in simulation: python -m resfit_rl.ab_test --policy-a act --policy-b scripted."""
+"""A blind test in simulation: python -m resfit_rl.ab_test --policy-a act --policy-b scripted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-
 
 from resfit_rl.ab_test.blind_test import BlindTest, BlindTestError, Policy, Round, Terms, verify
 from resfit_rl.ab_test.commitments import CommitmentError

@@ -176,8 +176,8 @@ class _Progress:
         a, b = by_policy["a"], by_policy["b"]
         self.rounds.append(
             Round(
-                self.number, self.terms.scene(self.number), "a" if secret.assignment == "ab" else "b",
-                a["success"], b["success"], a["facts"], b["facts"],
+                self.number, self.terms.scene(self.number),
+                "a" if secret.assignment == "ab" else "b", a["success"], b["success"], a["facts"], b["facts"],
             )
         )  # fmt: skip
         self.open = False

@@ -9,13 +9,12 @@ from resfit_rl.base_policies import BASE_POLICIES
 from resfit_rl.episode_store.atomic_file import write_atomically
 from resfit_rl.evaluation import Candidate, EvaluationError
 from resfit_rl.evaluation.candidate import BLIND
-from resfit_rl.tasks import get_task
 
 FORMS = """\
   run:DIR      base policy and residual of a run's newest weights (DIR/weights)
   weights:FILE base policy and the residual of a weights file
   base         the base policy alone
-  KIND[:PATH]  a base policy by its kind, as for ./resfit evaluate: act, scripted, replayed:FILE, ...
+  KIND[:PATH]  a base policy by its kind, as ./resfit evaluate has them: act, scripted, ...
 """
 
 

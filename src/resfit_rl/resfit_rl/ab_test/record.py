@@ -99,8 +99,8 @@ def read_record(file: Path) -> tuple[list[dict[str, Any]], list[str], int]:
             ) from None
         if found != digests[-1]:
             raise RecordError(
-                f"{file}, line {number}: digest of the line before it: expected {digests[-1]}, found "
-                f"{found}: a line before this one was changed, added or removed"
+                f"{file}, line {number}: digest of the line before it: expected {digests[-1]}, "
+                f"found {found}: a line before this one was changed, added or removed"
             )
         digests.append(hashlib.sha256(line).hexdigest())
         events.append(event)

@@ -144,7 +144,7 @@ def _page(folder: Path, found: Verified, summary: Summary) -> bytes:
         color=_INK,
     )
     heights = [1.25, 2.6, *([1.35 * rows] if rows else [])]
-    parts = figure.subfigures(len(heights), 1, height_ratios=heights)
+    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
     _draw_rounds(parts[0].subplots(), found)
     rates, evidence = parts[1].subplots(1, 2)
     _draw_rates(rates, found, summary)
