@@ -176,10 +176,15 @@ class _Progress:
         a, b = by_policy["a"], by_policy["b"]
         self.rounds.append(
             Round(
-                self.number, self.terms.scene(self.number),
-                "a" if secret.assignment == "ab" else "b", a["success"], b["success"], a["facts"], b["facts"],
+                self.number,
+                self.terms.scene(self.number),
+                "a" if secret.assignment == "ab" else "b",
+                a["success"],
+                b["success"],
+                a["facts"],
+                b["facts"],
             )
-        )  # fmt: skip
+        )
         self.open = False
 
     def _end(self, event: Mapping[str, Any]) -> None:
@@ -305,24 +310,22 @@ class BlindTest:
 
         Begins a round, or ends the test, where that is due.
         """
-        progress = self._progress
-        if progress.ended is not None:
+        if self._progress.ended is not None:
             return None
-        if not progress.open:
-            reason = self.terms.rule.reason(progress.pairs)
+        if not self._progress.open:
+            reason = self.terms.rule.reason(self._progress.pairs)
             if reason is not None:
                 self._append("end", reason=reason, key=self._key.hex())
                 return None
-            number = progress.number + 1
+            number = self._progress.number + 1
             self._append(
                 "round",
                 round=number,
                 seed=self.terms.scene(number),
                 commitment=self._key.secret(number).commitment,
             )
-        return Turn(
-            progress.number, self.terms.scene(progress.number), _TURNS[len(progress.labels)]
-        )
+        number = self._progress.number
+        return Turn(number, self.terms.scene(number), _TURNS[len(self._progress.labels)])
 
     def unseal(self, turn: Turn) -> Policy:
         """Which policy acts in `turn`: for the machine that lets it act, and for nobody's eyes.
