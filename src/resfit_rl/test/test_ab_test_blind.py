@@ -137,10 +137,13 @@ def test_a_torn_last_line_is_cut_off_and_told(tmp_path):
     test.close()
     whole = (tmp_path / RECORD).read_bytes()
     (tmp_path / RECORD).write_bytes(whole + b'{"previous":"0a')
-    assert verify(tmp_path).torn == 15
+    found = verify(tmp_path)
+    assert found.torn == 15
+    head = found.digests[-1]
     test = begin(tmp_path)
-    assert test.torn == 15 and (tmp_path / RECORD).read_bytes() == whole
+    assert test.torn == 15
     assert play_round(test).number == 2
+    assert (tmp_path / RECORD).read_bytes().startswith(whole + b'{"previous":"' + head.encode())
     assert verify(tmp_path).torn == 0
 
 

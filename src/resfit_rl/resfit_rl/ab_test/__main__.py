@@ -145,7 +145,7 @@ def _run(options: argparse.Namespace) -> int:
     test = BlindTest(folder, terms)
     try:
         if test.torn:
-            print(f"{folder}: cut off {test.torn} bytes of a line that a killed test left")
+            print(f"{folder}: cuts off {test.torn} bytes of a line that a killed test left")
         if test.rounds or test.discarded:
             print(f"{folder}: goes on after {len(test.rounds)} rounds, {test.discarded} discarded")
         try:

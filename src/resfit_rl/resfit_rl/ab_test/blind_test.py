@@ -217,7 +217,7 @@ class BlindTest:
     Attributes:
         folder: holds the record, and the key in a file that only its owner can read.
         terms: what the test is.
-        torn: bytes of an unfinished last line that was cut off, 0 for none.
+        torn: bytes of an unfinished last line that are cut off before the next one, 0 for none.
     """
 
     def __init__(self, folder: Path, terms: Terms, clock: Callable[[], float] = time.time) -> None:

@@ -19,12 +19,12 @@ class RecordError(Exception):
 class Record:
     """The file of one test, open for appending.
 
-    A line that a killed process left unfinished is cut off when the file is opened: nothing had
-    been done on its strength, since `append` returns only once the line is on the disk.
+    A line that a killed process left unfinished is cut off before the next one is written: nothing
+    had been done on its strength, since `append` returns only once the line is on the disk.
 
     Attributes:
         events: what the lines say, in order.
-        torn: bytes of an unfinished last line that were cut off, 0 for none.
+        torn: bytes of an unfinished last line that the file was opened with, 0 for none.
     """
 
     def __init__(self, file: Path) -> None:
@@ -37,9 +37,7 @@ class Record:
             self._head = digests[-1]
         file.parent.mkdir(parents=True, exist_ok=True)
         self._stream: IO[bytes] = file.open("ab", buffering=0)
-        if self.torn:
-            self._stream.truncate(file.stat().st_size - self.torn)
-            self._sync()
+        self._size = self._stream.tell() - self.torn  # of the whole lines
 
     @property
     def head(self) -> str:
@@ -53,24 +51,18 @@ class Record:
             OSError: it could not be written.
         """
         line = json.dumps({"previous": self._head, **event}, separators=(",", ":")).encode()
-        start = self._stream.tell()
-        try:
-            written = self._stream.write(line + b"\n")
-            if written != len(line) + 1:
-                raise OSError(f"record: expected {len(line) + 1} bytes written, found {written}")
-            self._sync()
-        except OSError:
-            # A part of it may be there, behind which nothing may be written.
-            self._stream.truncate(start)
-            raise
+        # What a write that failed, or a killed process, may have left.
+        self._stream.truncate(self._size)
+        written = self._stream.write(line + b"\n")
+        if written != len(line) + 1:
+            raise OSError(f"record: expected {len(line) + 1} bytes written, found {written}")
+        os.fsync(self._stream.fileno())
+        self._size += written
         self._head = hashlib.sha256(line).hexdigest()
         self.events.append(dict(event))
 
     def close(self) -> None:
         self._stream.close()
-
-    def _sync(self) -> None:
-        os.fsync(self._stream.fileno())
 
 
 def read_record(file: Path) -> tuple[list[dict[str, Any]], list[str], int]:
