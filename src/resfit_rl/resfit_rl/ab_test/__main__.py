@@ -37,7 +37,7 @@ good, the first happens with probability alpha at most, however often one looks.
   ./resfit ab-test task:=can policy_a:=base policy_b:=run:runs/can max_rounds:=100
   ./resfit ab-test task:=can policy_a:=base policy_b:=run:runs/can labels:=keyboard
   ./resfit ab-test verify:=runs/ab_tests/can_act_vs_scripted
-On a robot, or in the running graph: ./resfit sim labeler:=ab_test (see docs/ab_test.md).
+On a robot, or in the running graph: docs/ab_test.md.
 """
 _ANSWERS = {"s": True, "f": False, "d": None}
 

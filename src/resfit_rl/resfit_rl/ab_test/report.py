@@ -136,14 +136,14 @@ def _page(folder: Path, found: Verified, summary: Summary) -> bytes:
     from matplotlib.figure import Figure
 
     rows = -(-min(len(_starts(folder, found)), _SHOWN_STARTS) // _STARTS_A_ROW)
-    figure = Figure(figsize=(10, 5.6 + 1.35 * rows), dpi=110, layout="constrained")
+    figure = Figure(figsize=(10, 5.2 + 1.05 * rows), dpi=110, layout="constrained")
     figure.suptitle(
         f"Blind A/B test on {found.terms.task}: {verdict(found, summary)}",
         fontsize=14,
         fontweight="bold",
         color=_INK,
     )
-    heights = [1.25, 2.6, *([1.35 * rows] if rows else [])]
+    heights = [1.35, 2.6, *([0.25 + 1.0 * rows] if rows else [])]
     parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
     _draw_rounds(parts[0].subplots(), found)
     rates, evidence = parts[1].subplots(1, 2)
@@ -205,14 +205,14 @@ def _draw_rates(axes: Any, found: Verified, summary: Summary) -> None:
 
 def _draw_evidence(axes: Any, found: Verified, summary: Summary) -> None:
     threshold = found.terms.rule.threshold
-    axes.step(range(len(summary.e) + 1), [1.0, *summary.e], where="post", color=_INK)
+    axes.step(range(len(summary.e) + 2), [1.0, *summary.e, summary.e[-1]], where="post", color=_INK)
     axes.axhline(threshold, color=_GREEN, linestyle="--", linewidth=1)
     axes.annotate(
         f"stop: 1 / alpha = {threshold:.3g}", (0, threshold), (2, 4), textcoords="offset points",
         fontsize=9, color=_GREEN,
     )  # fmt: skip
     axes.set_yscale("log")
-    axes.set_ylim(min(0.1, *summary.e) / 1.5, max(threshold, *summary.e) * 3)
+    axes.set_ylim(min(0.5, *summary.e) / 1.5, max(threshold, *summary.e) * 3)
     axes.set_xlabel("rounds", fontsize=9)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title("evidence that they differ: e-value", fontsize=10, loc="left")
@@ -237,6 +237,6 @@ def _draw_starts(part: Any, folder: Path, found: Verified, rows: int) -> None:
         text = f"{place + 1}: A {words[one.success_a]}, B {words[one.success_b]}"
         axes.set_title(text, fontsize=6.5, color=_INK, pad=2)
     part.suptitle(
-        f"the first {len(shown)} of {len(found.rounds)} initial states, the same for both",
+        f"initial states, the same for both: {len(shown)} of {len(found.rounds)}",
         fontsize=10,
     )

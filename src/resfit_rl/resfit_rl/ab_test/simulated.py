@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from resfit_rl.ab_test.blind_test import Policy
@@ -89,7 +90,16 @@ def _digest(frame: Frame) -> str:
 def write_start(frame: Frame, file: Path) -> None:
     """The pictures of a scene as PNG; nothing without rendering."""
     if frame.images:
-        _write(file, [_picture(frame)], "PNG")
+        write_pictures(frame.images, file)
+
+
+def write_pictures(images: Mapping[str, NDArray[np.uint8]], file: Path) -> None:
+    """Pictures of one height, beside each other, as PNG.
+
+    Args:
+        images: camera -> (H, W, 3) uint8 RGB.
+    """
+    _write(file, [_joined(images)], "PNG")
 
 
 def write_film(frames: Sequence[Frame], file: Path) -> None:
@@ -98,12 +108,12 @@ def write_film(frames: Sequence[Frame], file: Path) -> None:
     """
     if frames[0].images:
         chosen = np.linspace(0, len(frames) - 1, _FILM_PICTURES).round().astype(int)
-        _write(file, [_picture(frames[i]) for i in chosen], "GIF")
+        _write(file, [_joined(frames[i].images) for i in chosen], "GIF")
 
 
-def _picture(frame: Frame) -> Image.Image:
-    """All cameras beside each other, enlarged to be seen."""
-    joined = Image.fromarray(np.concatenate(list(frame.images.values()), axis=1))
+def _joined(images: Mapping[str, NDArray[np.uint8]]) -> Image.Image:
+    """Beside each other, enlarged to be seen."""
+    joined = Image.fromarray(np.concatenate(list(images.values()), axis=1))
     scale = max(1, -(-_LEAST_HEIGHT // joined.height))
     size = joined.width * scale, joined.height * scale
     return joined.resize(size, Image.Resampling.NEAREST)
