@@ -14,6 +14,8 @@ setup(
     ],
     entry_points={
         "console_scripts": [
+            "ab_test_auto = resfit_teleop_ui.executables:ab_test_auto",
+            "ab_test_keyboard = resfit_teleop_ui.executables:ab_test_keyboard",
             "auto_labeler = resfit_teleop_ui.executables:auto_labeler",
             "keyboard_labeler = resfit_teleop_ui.executables:keyboard_labeler",
         ]

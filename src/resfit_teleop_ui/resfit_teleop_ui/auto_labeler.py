@@ -76,8 +76,14 @@ class AutoLabeler(Labeler):
         elif not self.supervisor_available:
             self._say("waiting for the episode supervisor")
         elif not self.running and not self.awaits(StartEpisode):
-            seed = None if self._next_seed < 0 else self._next_seed
-            self.start_episode(self._on_start_answer, seed)
+            self.start_episode(self._on_start_answer, self.next_seed())
+
+    def next_seed(self) -> int | None:
+        """Of the next episode; None for the supervisor's series."""
+        return None if self._next_seed < 0 else self._next_seed
+
+    def on_episode_end(self, state: EpisodeState) -> None:
+        """Called once after an episode that this node started has finished."""
 
     def _on_start_answer(self, answer: Any) -> None:
         if not answer.accepted:
@@ -133,6 +139,7 @@ class AutoLabeler(Labeler):
             + (f" ({state.reason})" if state.reason else "")
             + f"; {self._counted}{of_all} done, success rate {self._success_rate()}"
         )
+        self.on_episode_end(state)
 
     def _success_rate(self) -> str:
         if not self._counted:

@@ -125,6 +125,8 @@ class KeyboardLabeler(Labeler):
             outcome = OUTCOMES[state.outcome]
             self._outcomes[outcome] += 1
             self._say(f"episode {state.episode_id}: {outcome}; press space to roll out")
+            if state.episode_id == self._started:
+                self.on_episode_end(state)
 
     def _say(self, text: str) -> None:
         self._message = text
@@ -247,7 +249,14 @@ class KeyboardLabeler(Labeler):
                 self._say(f"start refused: {answer.message}")
 
         self._say("starting ...")
-        self.start_episode(on_answer)
+        self.start_episode(on_answer, self.next_seed())
+
+    def next_seed(self) -> int | None:
+        """Of the next episode; None for the supervisor's series."""
+        return None
+
+    def on_episode_end(self, state: EpisodeState) -> None:
+        """Called once after an episode that this labeler started has finished."""
 
     def _label(self, label: int) -> None:
         if not self.running:

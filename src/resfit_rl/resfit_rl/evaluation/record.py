@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from resfit_rl.evaluation.candidate import Candidate, EvaluationError
 from resfit_rl.evaluation.parallel import EpisodeResult
-from resfit_rl.evaluation.statistics import wilson_interval
+from resfit_rl.evaluation.statistics import mcnemar_exact, wilson_interval
 from resfit_rl.tasks import Task
 
 FORMAT = "resfit-evaluation/1"
@@ -147,7 +146,7 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> str:
     counts = {pair: pairs.count(pair) for pair in ((a, b) for a in (1, 0) for b in (1, 0))}
     only_first, only_second = counts[(1, 0)], counts[(0, 1)]
     differing = only_first + only_second
-    p = float(binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0
+    p = mcnemar_exact(only_first, only_second)
     lines = [
         f"{first['task']}, {first['implementation']}, {_range(seeds)}",
         *(

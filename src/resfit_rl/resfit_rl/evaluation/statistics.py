@@ -1,4 +1,4 @@
-"""How sure a success rate is."""
+"""How sure a success rate and a difference of two are."""
 
 from scipy.stats import binomtest
 
@@ -16,3 +16,12 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
         )
     interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """Two-sided exact p-value of McNemar's test, from the pairs in which exactly one succeeded.
+
+    For a number of pairs that was fixed beforehand. 1 when no pair differs.
+    """
+    differing = only_first + only_second
+    return float(binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0
