@@ -228,9 +228,9 @@ class Labeler:
             NodeHeartbeat(role="labeler", session_id=self.id, state=NodeHeartbeat.READY)
         )
 
-    def start(self) -> StartEpisode.Response:
+    def start(self, timeout: float = 20.0) -> StartEpisode.Response:
         request = StartEpisode.Request(labeler_id=self.id)
-        return self._observer.call(StartEpisode, "start_episode", request)
+        return self._observer.call(StartEpisode, "start_episode", request, timeout)
 
     def label(self, label: int, episode_id: int) -> LabelEpisode.Response:
         request = LabelEpisode.Request(
@@ -273,7 +273,7 @@ class RelayedGraph:
         """Start an episode as soon as all are ready; returns once it has made some steps."""
 
         def accepted() -> bool:
-            answer = self.labeler.start()
+            answer = self.labeler.start(timeout)  # The supervisor may only be coming up.
             if not answer.accepted:
                 time.sleep(0.3)
             return answer.accepted

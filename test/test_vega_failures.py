@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rosgraph_msgs.msg import Clock
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from resfit_interfaces.msg import (
     ActionCommand,
@@ -136,15 +138,21 @@ def twin(lockstep):
 
 @pytest.fixture(scope="module")
 def real_time_graph(launch_relayed):
-    arguments = (*ARGUMENTS, "learner:=false", "mode:=real_time")
-    graph = Twin(launch_relayed(TOPICS, *arguments, file="vega_rl.launch.py"))
+    # A machine that has other work answers late; that is not what is tried here.
+    arguments = (*ARGUMENTS, "learner:=false", "mode:=real_time", "action_deadline:=0.95")
+    topics = [CAMERA, "action_command"]
+    graph = Twin(launch_relayed(topics, *arguments, file="vega_rl.launch.py"))
     graph.real_time = True
     return graph
 
 
 @pytest.fixture
 def real_twin(real_time_graph):
-    real_time_graph.episode = real_time_graph.start(steps=15)
+    def under_way() -> bool:
+        real_time_graph.episode = real_time_graph.start(steps=15)
+        return not real_time_graph.ended
+
+    real_time_graph.wait(under_way, "an episode that the machine keeps up with", 120.0)
     yield real_time_graph
     for link in real_time_graph.links.values():
         link.mend()
@@ -279,7 +287,7 @@ def test_driver_killed(twin):
     store = EpisodeStore(twin.run_dir)
     twin.episode = twin.start()
     assert twin.episode - 1 not in store.ids()
-    assert not [f for f in (twin.run_dir / "episodes").iterdir() if f.name.endswith(".tmp")]
+    assert store.remove_leftovers() == 0  # nothing half
 
 
 @pytest.mark.slow
@@ -312,7 +320,7 @@ def test_clock_that_jumps_back(twin):
     twin.assert_held("clock jump")
 
 
-def announce(twin, version: int, *, scale: float, task=TASK, spoil=lambda policy: None) -> None:
+def announce(twin, version: int, *, scale: float, task=TASK, poisoned: bool = False) -> None:
     """Weights whose residual is at its limit in every dimension, up and down by turns."""
     spec = task.agent_spec((SIZE, SIZE))
     config = twin.run_dir.parent / f"agent_{version}.yaml"
@@ -320,25 +328,27 @@ def announce(twin, version: int, *, scale: float, task=TASK, spoil=lambda policy
     policy = ResidualPolicy.initial(load_agent_config(config), spec, Normaliser.from_spec(spec))
     policy.actor.last.bias[:] = 50.0
     policy.actor.last.bias[::2] = -50.0
-    spoil(policy)
     path = twin.run_dir.parent / f"policy_v{version}.safetensors"
     identity = base_policy_identity("scripted", task)
     save_policy(policy, path, version, task.name, task.implementation, identity)
+    if poisoned:
+        # Behind the back of save_policy, which refuses to write them.
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        tensors = load_file(path)
+        tensors["actor.last.weight"][3, 2] = float("nan")
+        save_file(tensors, path, metadata)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     twin.weights.publish(
         PolicyWeights(version=version, task=TASK.name, path=str(path), sha256=digest)
     )
 
 
-def poison(policy) -> None:
-    policy.actor.last.weight[3, 2] = float("nan")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "changes", "text"),
     [
-        (501, {"spoil": poison}, "expected finite values, found 1 NaN"),
+        (501, {"poisoned": True}, "expected finite values, found 1 NaN"),
         (
             502,
             {"task": get_task("package_handover")},
