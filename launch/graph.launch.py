@@ -214,6 +214,15 @@ def generate_launch_description():
             "resfit_policy",
             "policy",
             base
+            # The robot does not wait: what is missing must be named before too many steps are held.
+            | {
+                "max_observation_age": ParameterValue(
+                    IfElseSubstitution(
+                        EqualsSubstitution(LaunchConfiguration("mode"), "real_time"), "0.3", "1.0"
+                    ),
+                    value_type=float,
+                )
+            }
             | parameters(
                 *("task", "run_dir", "mode", "residual", "evaluation", "agent_config"),
                 *("device", "seed", "use_sim_time", *schedule, *images, *timing),

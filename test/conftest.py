@@ -1,5 +1,6 @@
-"""The real graph in its own processes, watched from outside."""
+"""The real graph in its own processes, watched from outside, and spoilt on purpose."""
 
+import copy
 import itertools
 import os
 import re
@@ -7,12 +8,23 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import rclpy
+from geometry_msgs.msg import WrenchStamped
+from rclpy.clock import Clock as RclpyClock
+from rclpy.clock import ClockType
 from rclpy.executors import SingleThreadedExecutor
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+
+from resfit_interfaces.msg import ActionCommand, EpisodeState, ExecutedAction, NodeHeartbeat
+from resfit_interfaces.srv import LabelEpisode, StartEpisode
+from resfit_ros import qos
 
 _domains = itertools.count(40)
 
@@ -76,8 +88,8 @@ class RunningGraph:
         assert found, f"{node} was not started"
         return int(found[-1])
 
-    def kill(self, node: str) -> None:
-        os.kill(self.pid(node), signal.SIGKILL)
+    def kill(self, node: str, number: int = signal.SIGKILL) -> None:
+        os.kill(self.pid(node), number)
 
     def interrupt(self, timeout: float = 40.0) -> int:
         """Ctrl-C; the launch's exit code."""
@@ -90,6 +102,8 @@ class RunningGraph:
         return [command for _, command in _processes_of_session(self.process.pid)]
 
     def destroy(self) -> None:
+        for pid, _ in _processes_of_session(self.process.pid):
+            os.kill(pid, signal.SIGCONT)  # What was stopped hears of the end as well.
         if self.process.poll() is None:
             try:
                 self.interrupt(15.0)
@@ -150,6 +164,171 @@ class Observer:
         self.context.shutdown()
 
 
+class Link:
+    """Passes the messages of a topic on to another one, in their order.
+
+    Attributes:
+        spoil: message -> message, or None: dropped.
+        delay: -> s that the next message waits.
+    """
+
+    def __init__(self, node, source: str, target: str, kind: type, profile: object) -> None:
+        self._publisher = node.create_publisher(kind, target, profile)
+        self._waiting: deque = deque()  # (s of the steady clock, message)
+        self.mend()
+        node.create_subscription(kind, source, self._pass_on, profile)
+        node.create_timer(0.005, self._deliver, clock=RclpyClock(clock_type=ClockType.STEADY_TIME))
+
+    def mend(self) -> None:
+        """From now on everything passes, at once."""
+        self.spoil = lambda message: message
+        self.delay = lambda: 0.0
+
+    def freeze(self) -> None:
+        """The next message again and again, with the stamps of those that it stands for."""
+        frozen: list = []
+
+        def repeat(message):
+            if not frozen:
+                frozen.append(copy.deepcopy(message))
+            frozen[0].header.stamp = message.header.stamp
+            return frozen[0]
+
+        self.spoil = repeat
+
+    def cut(self) -> None:
+        self.spoil = lambda message: None
+
+    def _pass_on(self, message) -> None:
+        message = self.spoil(message)
+        if message is not None:
+            self._waiting.append((time.monotonic() + self.delay(), message))
+            self._deliver()
+
+    def _deliver(self) -> None:
+        while self._waiting and self._waiting[0][0] <= time.monotonic():
+            self._publisher.publish(self._waiting.popleft()[1])
+
+
+class Labeler:
+    """A labeler of the test's own: heartbeat and service calls."""
+
+    NOW = 4294967295
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self.id = uuid.uuid4().hex
+        self._heartbeat = observer.node.create_publisher(NodeHeartbeat, "heartbeat", qos.HEARTBEAT)
+        self.timer = observer.node.create_timer(
+            0.2, self._beat, clock=RclpyClock(clock_type=ClockType.STEADY_TIME)
+        )
+
+    def _beat(self) -> None:
+        self._heartbeat.publish(
+            NodeHeartbeat(role="labeler", session_id=self.id, state=NodeHeartbeat.READY)
+        )
+
+    def start(self, timeout: float = 20.0) -> StartEpisode.Response:
+        request = StartEpisode.Request(labeler_id=self.id)
+        return self._observer.call(StartEpisode, "start_episode", request, timeout)
+
+    def label(self, label: int, episode_id: int) -> LabelEpisode.Response:
+        request = LabelEpisode.Request(
+            labeler_id=self.id, episode_id=episode_id, label=label, step=self.NOW
+        )
+        return self._observer.call(LabelEpisode, "label_episode", request)
+
+
+class RelayedGraph:
+    """A graph with links between its simulated robot and everything else, and a labeler.
+
+    Attributes:
+        links: topic -> Link.
+        states, executed, heartbeats: messages so far.
+        joints: likewise, as the robot sent them.
+    """
+
+    def __init__(self, graph: RunningGraph, observer: Observer, topics: list[str]) -> None:
+        self.graph = graph
+        self.observer = observer
+        node = observer.node
+        self.links = {topic: _link(node, topic) for topic in topics}
+        self.labeler = Labeler(observer)
+        self.clock = node.create_publisher(Clock, "/clock", qos.CLOCK)
+        self.states: list[EpisodeState] = observer.collect(
+            EpisodeState, "episode_state", qos.LATCHED
+        )
+        self.executed: list[ExecutedAction] = observer.collect(
+            ExecutedAction, "executed_action", qos.EVENT
+        )
+        self.heartbeats: list[NodeHeartbeat] = observer.collect(
+            NodeHeartbeat, "heartbeat", qos.HEARTBEAT
+        )
+        self.joints: list[JointState] = observer.collect(
+            JointState, "true/joint_states" if "joint_states" in topics else "joint_states",
+            qos.SENSOR,
+        )  # fmt: skip
+
+    def start(self, steps: int = 3, timeout: float = 90.0) -> int:
+        """Start an episode as soon as all are ready; returns once it has made some steps."""
+
+        def accepted() -> bool:
+            answer = self.labeler.start(timeout)  # The supervisor may only be coming up.
+            if not answer.accepted:
+                time.sleep(0.3)
+            return answer.accepted
+
+        self.wait(accepted, "an accepted start", timeout)
+        already = len(self.executed)
+        self.wait(lambda: len(self.executed) >= already + steps, f"{steps} steps", timeout)
+        return self.states[-1].episode_id
+
+    def finish(self, episode: int) -> None:
+        """Throw the episode away, unless it has ended."""
+        if self.states[-1].state == EpisodeState.RUNNING:
+            answer = self.labeler.label(LabelEpisode.Request.ABORT, episode)
+            assert answer.accepted, answer.message
+            self.wait(lambda: self.ended, "the end of the episode")
+
+    @property
+    def ended(self) -> bool:
+        return self.states[-1].state == EpisodeState.FINISHED
+
+    def complaint(self, role: str, text: str) -> bool:
+        """Whether a node of this role has lately said that it is in error with this text in it."""
+        return any(
+            h.role == role and h.state == NodeHeartbeat.ERROR and text in h.message
+            for h in self.heartbeats[-40:]
+        )
+
+    def assert_still(self, name: str) -> None:
+        """No joint moves and no command is executed."""
+        time.sleep(0.5)  # what was under way when the fault came
+        before = self.joints[-1].position
+        applied = sum(not e.held for e in self.executed)
+        time.sleep(1.0)
+        assert list(self.joints[-1].position) == list(before), name
+        assert sum(not e.held for e in self.executed) == applied, name
+
+    def wait(self, condition: Callable[[], object], what: str, timeout: float = 30.0) -> None:
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, (
+                f"{what}: not within {timeout} s; newest state {self.states[-1:]}; policy "
+                f"{[h.message for h in self.heartbeats if h.role == 'policy'][-1:]};\n"
+                f"{self.graph.log[-3000:]}"
+            )
+            time.sleep(0.02)
+
+
+def _link(node, topic: str) -> Link:
+    if topic == "action_command":
+        # The one topic towards the robot, which reads the newest only.
+        return Link(node, topic, f"true/{topic}", ActionCommand, qos.COMMAND)
+    kind = {"cameras": Image, "joint_states": JointState, "wrenches": WrenchStamped}
+    return Link(node, f"true/{topic}", topic, kind[topic.partition("/")[0]], qos.SENSOR)
+
+
 @pytest.fixture
 def domain_id() -> int:
     """Another one for each test, so that no graph hears of another."""
@@ -177,6 +356,26 @@ def observer(domain_id):
     observer = Observer(domain_id)
     yield observer
     observer.close()
+
+
+@pytest.fixture(scope="module")
+def launch_relayed(tmp_path_factory):
+    """Function that starts a launch file with links at the given topics of its robot."""
+    started: list[tuple[RunningGraph, Observer]] = []
+
+    def start(topics: list[str], *arguments: str, file: str) -> RelayedGraph:
+        folder, domain_id = tmp_path_factory.mktemp("relayed"), next(_domains)
+        relayed = str(Path(__file__).with_name("relayed.launch.py"))
+        given = [f"file:={file}", f"topics:={' '.join(topics)}", f"run_dir:={folder / 'run'}"]
+        command = ["ros2", "launch", relayed, *given, "labeler:=none", *arguments]
+        graph, observer = RunningGraph(command, folder / "log", domain_id), Observer(domain_id)
+        started.append((graph, observer))
+        return RelayedGraph(graph, observer, topics)
+
+    yield start
+    for graph, observer in started:
+        graph.destroy()
+        observer.close()
 
 
 @pytest.fixture(scope="session")

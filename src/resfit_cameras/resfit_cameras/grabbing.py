@@ -7,16 +7,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from resfit_cameras.source import EndOfSource, Frame, ImageSource, SourceError
+from resfit_rl.observation import RepeatCounter
 
 RATE_WINDOW = 5.0  # s
 # s between two questions to a source that has nothing yet.
 IDLE = 0.005
-# Every so many rows are compared first: pictures that differ mostly do so there.
-SPARSE = 16
 
 
 @dataclass(frozen=True)
@@ -43,24 +39,6 @@ class Health:
     frozen: tuple[int, ...]
     failure: str
     ended: bool
-
-
-class RepeatCounter:
-    """How many times in a row a view gave the same picture, bit for bit."""
-
-    def __init__(self) -> None:
-        self._last: NDArray[np.uint8] | None = None
-        self.count = 0
-
-    def add(self, picture: NDArray[np.uint8]) -> int:
-        last, self._last = self._last, picture
-        same = (
-            last is not None
-            and np.array_equal(last[::SPARSE], picture[::SPARSE])
-            and np.array_equal(last, picture)
-        )
-        self.count = self.count + 1 if same else 1
-        return self.count
 
 
 class Grabber:

@@ -51,6 +51,7 @@ class Gating:
         self._held_last = False
         self._safety: SafetyVerdict | None = None
         self._heard: dict[str, float] = {}  # role -> s
+        self._policy_error = ""
         node.create_subscription(ActionCommand, "action_command", self._on_command, qos.COMMAND)
         node.create_subscription(SafetyStatus, "safety_status", self._on_safety, qos.EVENT)
         node.create_subscription(NodeHeartbeat, "heartbeat", self._on_heartbeat, qos.HEARTBEAT)
@@ -97,6 +98,7 @@ class Gating:
             joint_positions=joint_positions,
             self_collisions=self_collisions,
             heartbeat_ages={role: now - heard for role, heard in self._heard.items()},
+            policy_error=self._policy_error,
             emergency_stop=self.emergency_stop,
         )
 
@@ -138,6 +140,9 @@ class Gating:
 
     def _on_heartbeat(self, message: NodeHeartbeat) -> None:
         self._heard[message.role] = time.monotonic()
+        if message.role == "policy":
+            in_error = message.state == NodeHeartbeat.ERROR
+            self._policy_error = message.message if in_error else ""
 
     def _on_stop(self, message: EmergencyStop) -> None:
         if message.engaged:

@@ -31,7 +31,7 @@ from resfit_rl.tasks import get_task
 from resfit_ros import qos
 from resfit_ros.conversions import diagnostics, stamp_to_ns
 from resfit_ros.heartbeat import Heartbeat
-from resfit_ros.observation import ObservationSynchroniser, declare_sensor_timing
+from resfit_ros.observation import ObservationSynchroniser, declare_sensor_checks
 from resfit_ros.parameters import ConfigurationError, declare
 from resfit_ros.run import run_node
 
@@ -114,7 +114,7 @@ class EpisodeRecorder(Node):
             self._on_sensor_problem,
             max_age,
             on_repeat=lambda stamp: self._set_sensor_problem(""),
-            **declare_sensor_timing(self),
+            **declare_sensor_checks(self),
         )
         # Not COMMAND: none may be lost here.
         self.create_subscription(ActionCommand, "action_command", self._on_command, qos.EVENT)

@@ -38,7 +38,7 @@ from resfit_rl.observation import Observation
 from resfit_rl.tasks import get_task
 from resfit_ros import conversions, qos
 from resfit_ros.heartbeat import Heartbeat
-from resfit_ros.observation import ObservationSynchroniser, declare_sensor_timing
+from resfit_ros.observation import ObservationSynchroniser, declare_sensor_checks
 from resfit_ros.parameters import ConfigurationError, declare
 from resfit_ros.run import run_node
 
@@ -100,7 +100,7 @@ class Policy(Node):
             "s of wall time that an incomplete observation may wait for the rest",
             range=(0.05, 60.0),
         )
-        timing = declare_sensor_timing(self)
+        checks = declare_sensor_checks(self)
         self._evaluation = declare(
             self, "evaluation", False, "no exploration noise: the same observation, the same action"
         )
@@ -185,7 +185,7 @@ class Policy(Node):
             max_age,
             privileged=kind == "scripted",
             on_repeat=self._on_repeat,
-            **timing,
+            **checks,
         )
         self.create_subscription(ExecutedAction, "executed_action", self._on_executed, qos.EVENT)
         self._retry = self.create_guard_condition(self._advance)

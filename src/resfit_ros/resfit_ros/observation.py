@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
+from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
 from resfit_interfaces.msg import PrivilegedState
-from resfit_rl.observation import Observation
+from resfit_rl.observation import FrozenCheck, Observation
 from resfit_rl.tasks import PoseTerm, StateError, Task, assemble_state
 from resfit_ros import qos
 from resfit_ros.conversions import (
@@ -28,6 +29,12 @@ from resfit_ros.parameters import declare
 
 # Messages kept of one source; older ones give way.
 CAPACITY = 100
+# rad or m, of any joint: the robot is in the picture, or the camera on it, and shows that.
+LEAST_MOTION = 0.1
+
+
+class _FrozenCameraError(Exception):
+    """A camera shows what it showed before, although the robot moved."""
 
 
 class ClockJumpError(Exception):
@@ -171,8 +178,8 @@ class StampMatcher:
         return [Match(self._emitted[self._sources[0]], None)]
 
 
-def declare_sensor_timing(node: Node) -> dict[str, int]:
-    """Declare how sensors with clocks of their own belong together.
+def declare_sensor_checks(node: Node) -> dict[str, int]:
+    """Declare what makes messages one observation that can be used.
 
     Returns:
         Keyword arguments of ObservationSynchroniser; the same for all nodes of a graph, or they
@@ -199,6 +206,14 @@ def declare_sensor_timing(node: Node) -> dict[str, int]:
             )
             * NANOSECONDS
         ),
+        "max_identical": declare(
+            node,
+            "max_identical_images",
+            10,
+            "The same picture of a camera, bit for bit, in that many observations in a row while a "
+            "joint moves by more than 0.1 rad or m is a frozen camera: no observation; 0: never.",
+            range=(0, 10_000),
+        ),
     }
 
 
@@ -224,6 +239,8 @@ class ObservationSynchroniser:
         camera_delay_ns: an observation takes the pictures taken this long before its stamp. As
             much as a picture's way into the graph plus its period: then nothing is waited for,
             and whoever puts observations together takes the same pictures.
+        max_identical: the same picture of a camera in that many observations in a row while a
+            joint moves by more than LEAST_MOTION makes them unusable; 0: never.
     """
 
     def __init__(
@@ -239,6 +256,7 @@ class ObservationSynchroniser:
         on_repeat: Callable[[int], None] = lambda stamp: None,
         slop_ns: int = 0,
         camera_delay_ns: int = 0,
+        max_identical: int = 0,
     ) -> None:
         self._task = task
         self._image_size = image_size
@@ -249,6 +267,7 @@ class ObservationSynchroniser:
         self._privileged = privileged
         self._camera_delay = camera_delay_ns
         self._cameras = {f"camera {name}": name for name in task.cameras}
+        self._frozen = {c: FrozenCheck(max_identical, LEAST_MOTION) for c in task.cameras}
         self._end_effectors = {
             f"end effector {term.end_effector}": term.end_effector
             for term in task.state_layout
@@ -306,7 +325,8 @@ class ObservationSynchroniser:
                 continue
             try:
                 observation = self._observation(match.values)
-            except (StateError, ConversionError) as error:
+                self._refuse_frozen(match.stamp, observation.images, match.values["joint_states"])
+            except (StateError, ConversionError, _FrozenCameraError) as error:
                 self._matcher.discard()
                 self._on_error(str(error))
                 continue
@@ -322,6 +342,18 @@ class ObservationSynchroniser:
             ),
             values["privileged_state"] if self._privileged else {},
         )
+
+    def _refuse_frozen(
+        self, stamp: int, images: Mapping[str, NDArray], joints: Mapping[str, float]
+    ) -> None:
+        position = np.array([joints[name] for name in sorted(joints)])
+        frozen = [c for c, f in self._frozen.items() if f.add(stamp, images[c], position)]
+        if frozen:
+            check = self._frozen[frozen[0]]
+            raise _FrozenCameraError(
+                f"camera {', '.join(frozen)}: frozen: expected another picture, found the same one "
+                f"in {check.count} observations while a joint moved {check.motion:.2f} rad or m"
+            )
 
     def _check_age(self) -> None:
         nouns = {"camera": "image", "end effector": "pose"}

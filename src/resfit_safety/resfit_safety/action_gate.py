@@ -215,6 +215,7 @@ class Situation:
             a collision checker need those of all their joints.
         self_collisions: what touches what, as the robot reports it, one text per contact.
         heartbeat_ages: role -> s since its last heartbeat; a role never heard is left out.
+        policy_error: what the policy says keeps it from commands; empty for nothing.
         emergency_stop: who engaged it; empty when it is released.
     """
 
@@ -226,6 +227,7 @@ class Situation:
     joint_positions: Mapping[str, float] = field(default_factory=dict)
     self_collisions: Collection[str] = ()
     heartbeat_ages: Mapping[str, float] = field(default_factory=dict)
+    policy_error: str = ""
     emergency_stop: str = ""
 
 
@@ -320,6 +322,8 @@ class ActionGate:
             return self._fault(problem)
         kind: Kind = "hold"
         waiting = f"no command for step {situation.step} yet"
+        if situation.policy_error:
+            waiting += f": policy: {situation.policy_error}"
         if command is not None:
             action = np.asarray(command.action, np.float64)
             if problem := self._malformed(action):

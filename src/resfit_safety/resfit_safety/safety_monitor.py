@@ -82,6 +82,14 @@ class SafetyMonitor(Node):
                 "Longest silence of a wrist, s of wall time.",
                 range=(2 * STALL, 60.0),
             ),
+            max_identical=declare(
+                self,
+                "max_identical_wrenches",
+                5,
+                "The same reading of a wrist, bit for bit, that many times in a row while the hand "
+                "moves by more than 5 mm is a frozen sensor: a stop; 0: never.",
+                range=(0, 10_000),
+            ),
         )
         _refuse_unknown_wrists(self, task.wrists)
         self._awake = time.monotonic()
@@ -97,7 +105,7 @@ class SafetyMonitor(Node):
             self.create_subscription(
                 WrenchStamped, f"wrenches/{wrist}", partial(self._on_wrench, wrist), qos.SENSOR
             )
-        for wrist in tools:
+            # Whether the hand moves, and how its weight lies.
             self.create_subscription(
                 PoseStamped,
                 f"end_effectors/{wrist}/pose",
@@ -124,7 +132,7 @@ class SafetyMonitor(Node):
             self._publish(verdict)
 
     def _on_pose(self, wrist: str, message: PoseStamped) -> None:
-        self._limits.orient(wrist, conversions.pose_to_array(message.pose)[3:])
+        self._limits.place(wrist, conversions.pose_to_array(message.pose))
 
     def _on_episode(self, message: EpisodeState) -> None:
         if message.state == EpisodeState.RUNNING:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
+from resfit_rl.observation import FrozenCheck
+
 
 @dataclass(frozen=True)
 class WristLimits:
@@ -25,6 +27,10 @@ class WristLimits:
 
 
 GRAVITY = np.array([0.0, 0.0, -9.80665])  # m/s2, world frame: z is up (REP 103)
+# m, of any point of a hand: a sensor that is alive reads something else by then.
+LEAST_MOTION = 0.005
+# m from the sensor, of the points that tell how far a hand has moved; turning counts so as well.
+_REACH = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,15 @@ class Tool:
         Raises:
             ValueError: it is not a quaternion.
         """
-        quaternion = np.asarray(orientation, np.float64)
-        if not abs(np.linalg.norm(quaternion) - 1) < 0.01:  # Also true with NaN.
-            raise ValueError(f"expected a quaternion of norm 1, found {quaternion.tolist()}")
-        force = self.mass * Rotation.from_quat(quaternion).inv().apply(GRAVITY)
+        force = self.mass * _rotation(orientation).inv().apply(GRAVITY)
         return np.concatenate([force, np.cross(self.center_of_mass, force)])
+
+
+def _rotation(orientation: ArrayLike) -> Rotation:
+    quaternion = np.asarray(orientation, np.float64)
+    if not abs(np.linalg.norm(quaternion) - 1) < 0.01:  # Also true with NaN.
+        raise ValueError(f"expected a quaternion of norm 1, found {quaternion.tolist()}")
+    return Rotation.from_quat(quaternion)
 
 
 @dataclass(frozen=True)
@@ -68,10 +78,12 @@ class WrenchConfig:
         max_age: s that a wrist may be silent.
         tools: wrist -> what gravity compensation takes off before the tare; a wrist without has
             none, and its weight in another posture counts as force.
+        max_identical: the same reading, bit for bit, with that many new stamps in a row while the
+            hand moves by more than LEAST_MOTION is a frozen sensor; 0: never.
 
     Raises:
         ValueError: no wrist, a tool at an unknown one, a limit or age that is not positive and
-            finite, an even window, no tare sample.
+            finite, an even window, no tare sample, max_identical of 1 or below 0.
     """
 
     limits: Mapping[str, WristLimits]
@@ -79,6 +91,7 @@ class WrenchConfig:
     tare_samples: int = 1
     max_age: float = 0.5
     tools: Mapping[str, Tool] = field(default_factory=dict)
+    max_identical: int = 5
 
     def __post_init__(self) -> None:
         for wrist in self.tools.keys() - self.limits.keys():
@@ -101,6 +114,11 @@ class WrenchConfig:
         if self.tare_samples < 1:
             raise ValueError(
                 f"wrench limits: tare_samples: expected >= 1, found {self.tare_samples}"
+            )
+        if self.max_identical < 0 or self.max_identical == 1:
+            raise ValueError(
+                "wrench limits: max_identical: expected 0, or 2 and more, "
+                f"found {self.max_identical}"
             )
 
 
@@ -148,15 +166,22 @@ class _Wrist:
         self._tool = config.tools.get(name)
         self._weight: NDArray[np.float64] = np.full(6, np.nan) if self._tool else np.zeros(6)
         self._pose_defect = ""
+        self._frozen = FrozenCheck(config.max_identical, LEAST_MOTION)
+        self._points: NDArray[np.float64] | None = None  # of the hand, (12,) m
 
-    def orient(self, orientation: ArrayLike) -> None:
-        if self._tool is None:
-            return
+    def place(self, pose: NDArray[np.float64]) -> None:
         self._pose_defect = ""
         try:
-            self._weight = self._tool.wrench(orientation)
+            turned = _rotation(pose[3:])
+            if self._tool is not None:
+                self._weight = self._tool.wrench(pose[3:])
         except ValueError as error:
-            self._pose_defect = f"pose of hand {self.name}: {error}"
+            if self._tool is not None:
+                self._pose_defect = f"pose of hand {self.name}: {error}"
+            return
+        ends = pose[:3] + _REACH * turned.as_matrix().T
+        self._points = np.concatenate([pose[:3], ends.ravel()])
+        self._frozen.follow(self._points)
 
     @property
     def oriented(self) -> bool:
@@ -167,6 +192,7 @@ class _Wrist:
             self._window.clear()
             self._recent.clear()
         self._since, self.received, self.stamp, self._raw = now, True, stamp, wrench
+        self._frozen.add(stamp, wrench, self._points)
         if not self.finite or not self.oriented:
             return
         wrench = wrench - self._weight
@@ -217,6 +243,12 @@ class _Wrist:
             )
         if self.received and not self.finite:
             return f"wrench {self.name}: expected 6 finite values, found {self._raw.tolist()}"
+        if self._frozen.frozen:
+            return (
+                f"wrench {self.name}: frozen: expected another reading, found the same one "
+                f"{self._frozen.count} times while the hand moved {1e3 * self._frozen.motion:.0f} "
+                "mm"
+            )
         return self._pose_defect
 
     def excess(self, force: float, torque: float) -> str:
@@ -266,12 +298,20 @@ class WrenchLimits:
         self._wrists[wrist].add(stamp, values, now)
         return self.judge(now)
 
-    def orient(self, wrist: str, orientation: ArrayLike) -> None:
-        """Quaternion (4,) of a sensor's frame in the world, for wrists with a tool.
+    def place(self, wrist: str, pose: ArrayLike) -> None:
+        """Pose (7,) of a sensor's frame in the world: m, and quaternion x, y, z, w.
 
-        A control period old is near enough: at 1 rad/s and 50 ms it is 5 % of the weight.
+        For the weight of a tool, and to know whether the hand moves. A control period old is near
+        enough: at 1 rad/s and 50 ms it is 5 % of the weight.
+
+        Raises:
+            KeyError: an unknown wrist.
+            ValueError: not 7 values.
         """
-        self._wrists[wrist].orient(orientation)
+        values = np.asarray(pose, np.float64)
+        if values.shape != (7,):
+            raise ValueError(f"pose of hand {wrist}: expected 7 values, found {values.shape}")
+        self._wrists[wrist].place(values)
 
     def excuse(self, duration: float) -> None:
         """The caller could not listen for `duration`, s: it does not count as silence."""

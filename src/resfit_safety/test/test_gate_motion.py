@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from vega_cell import (
     PERIOD,
+    adversary,
     bounds,
     checker,
     contacts,
@@ -160,40 +161,6 @@ def test_a_configuration_of_other_joints_is_refused():
         GateConfig(("a", "b"), (0, 0), (1, 1), (1, 1), (0, 0), motion_limits=limits())
     with pytest.raises(ValueError, match="collision checker: expected 2 joints, found 29"):
         ActionGate(GateConfig(("a", "b"), (0, 0), (1, 1), (1, 1), (0, 0)), (0, 0), checker())
-
-
-def adversary(kind, rng, start):
-    """Next actions of one kind of policy, for ever; each is told what was applied last."""
-    velocity = vega_description().velocity
-    arms = np.arange(SIZE) < 14
-    drift = rng.uniform(-1, 1, SIZE)
-    if kind == "down":  # onto the table
-        drift = np.zeros(SIZE)
-        drift[[index("R_arm_j4"), index("L_arm_j4")]] = 1.0
-        drift[[index("R_arm_j1"), index("L_arm_j1")]] = (1.0, -1.0)
-    elif kind == "together":  # one hand into the other, or into the body
-        drift = np.zeros(SIZE)
-        drift[[index("R_arm_j2"), index("L_arm_j2")]] = (1.0, -1.0)
-        drift[[index("R_arm_j3"), index("L_arm_j3")]] = rng.choice([-1.0, 1.0], 2)
-    last, step = start, np.zeros(SIZE)
-    while True:
-        if kind == "jump":
-            action = rng.uniform(LOWER, UPPER)
-        elif kind == "broken":
-            action = last.copy()
-            action[rng.integers(SIZE)] = rng.choice([math.nan, math.inf, -1e9, 4.0])
-        elif kind == "edge":  # just within or just beyond a limit
-            step = step + rng.choice([0.99, 1.0, 1.001]) * 8 * velocity * PERIOD**2 * drift
-            step = np.clip(step, -1.0005 * velocity * PERIOD, 1.0005 * velocity * PERIOD)
-            action = np.clip(last + step, LOWER, UPPER)
-        else:
-            wanted = drift * velocity * PERIOD * rng.uniform(0.3, 1.0)
-            if kind == "walk":
-                wanted = rng.uniform(-1, 1, SIZE) * velocity * PERIOD * np.where(arms, 1, 0.2)
-            largest = 8 * velocity * PERIOD**2
-            step = step + np.clip(wanted - step, -largest, largest)
-            action = np.clip(last + step, LOWER, UPPER)
-        last, step = (yield action), step
 
 
 def test_no_command_that_is_executed_breaks_a_limit_or_touches():

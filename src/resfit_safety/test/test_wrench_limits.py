@@ -179,6 +179,7 @@ def test_stamps_that_go_back_are_passed_on_and_empty_the_filter():
         ((LIMITS, 2), "filter_window: expected an odd number, found 2"),
         ((LIMITS, 1, 0), "tare_samples: expected >= 1"),
         ((LIMITS, 1, 1, math.inf), "max_wrench_age: expected > 0 and finite"),
+        ((LIMITS, 1, 1, 1.0, {}, 1), "max_identical: expected 0, or 2 and more, found 1"),
     ],
 )
 def test_a_wrong_configuration_is_refused(arguments, message):
@@ -212,9 +213,9 @@ def test_a_compensated_hand_may_turn_and_one_without_may_not():
     assert not plain.add(
         "right", STEP, tool.wrench(turned) - tool.wrench(upright), 0.0
     ).motion_allowed
-    compensated.orient("right", upright)
+    compensated.place("right", [0, 0, 0, *upright])
     assert compensated.add("right", 0, tool.wrench(upright), 0.0).motion_allowed
-    compensated.orient("right", turned)
+    compensated.place("right", [0, 0, 0, *turned])
     verdict = compensated.add("right", STEP, tool.wrench(turned), 0.0)
     assert verdict.motion_allowed and verdict.force[0] < 1e-9
     push = np.add(tool.wrench(turned), [0, 0, 21, 0, 0, 0])
@@ -225,12 +226,66 @@ def test_without_a_pose_of_the_hand_nothing_moves():
     limits = with_tool()
     verdict = limits.add("right", 0, np.zeros(6), 0.0)
     assert "no pose of its hand yet" in verdict.reason and not verdict.motion_allowed
-    limits.orient("right", [0, 0, 0, 1])
+    limits.place("right", [0, 0, 0, 0, 0, 0, 1])
     assert limits.add("right", STEP, np.zeros(6), 0.0).motion_allowed
-    limits.orient("right", [math.nan, 0, 0, 1])
+    limits.place("right", [0, 0, 0, math.nan, 0, 0, 1])
     assert "pose of hand right: expected a quaternion" in limits.judge(0.0).reason
 
 
 def test_a_tool_at_an_unknown_wrist():
     with pytest.raises(ValueError, match=r"tool: expected one of .*right.*, found lft"):
         WrenchConfig({"right": LIMITS["right"]}, tools={"lft": Tool(1.0, (0, 0, 0))})
+
+
+def at(x, angle=0.0):
+    """Pose of a hand, m and rad about x."""
+    return [x, 0, 0, *Rotation.from_rotvec([angle, 0, 0]).as_quat()]
+
+
+def moving(limits, readings, poses, stamps=None):
+    """One reading after each pose, a step apart unless said otherwise; for each the reason."""
+    reasons = []
+    for k, (reading, pose) in enumerate(zip(readings, poses, strict=True)):
+        limits.place("right", pose)
+        stamp = (k + 1) * STEP if stamps is None else stamps[k]
+        reasons.append(limits.add("right", stamp, [reading, 0, 0, 0, 0, 0], 0.0).reason)
+    return reasons
+
+
+def test_the_same_reading_from_a_hand_that_moves_is_a_frozen_sensor():
+    limits = started()
+    reasons = moving(limits, [1.0, *[2.0] * 6], [at(0.002 * k) for k in range(7)])
+    assert reasons[:5] == [""] * 5
+    assert reasons[5] == (
+        "wrench right: frozen: expected another reading, found the same one 5 times while the "
+        "hand moved 8 mm"
+    )
+    # It stands until the next episode, and is known to be broken until it reads something else.
+    limits.place("right", at(0.02))
+    assert not limits.add("right", 900, [3.0, 0, 0, 0, 0, 0], 0.0).motion_allowed
+    assert limits.defect(0.0) == ""
+    limits.start(2, 900, 0.0)
+    assert limits.judge(0.0).motion_allowed
+
+
+def test_a_hand_that_turns_moves():
+    reasons = moving(started(), [2.0] * 6, [at(0.0, 0.02 * k) for k in range(6)])
+    assert "found the same one 5 times" in reasons[4]
+
+
+def test_at_rest_or_while_time_stands_still_the_same_reading_is_none():
+    still = moving(started(), [2.0] * 50, [at(0.001)] * 50)
+    noisy = moving(
+        started(), [2.0 + 1e-12 * k for k in range(50)], [at(0.01 * k) for k in range(50)]
+    )
+    waiting = moving(started(), [2.0] * 50, [at(0.01 * k) for k in range(50)], [STEP] * 50)
+    assert not any(still) and not any(noisy) and not any(waiting)
+    never = WrenchLimits(WrenchConfig({"right": LIMITS["right"]}, max_identical=0), 0.0)
+    assert not any(moving(never, [2.0] * 50, [at(0.01 * k) for k in range(50)]))
+
+
+def test_a_sensor_that_froze_at_rest_is_found_as_soon_as_the_hand_moves():
+    limits = started()
+    assert not any(moving(limits, [2.0] * 20, [at(0.0)] * 20))
+    limits.place("right", at(0.006))
+    assert "found the same one 20 times while the hand moved 6 mm" in limits.judge(0.0).reason

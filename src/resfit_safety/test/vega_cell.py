@@ -120,3 +120,60 @@ def gate_config(**changes):
 def with_torso(measured):
     """Commanded joint -> position, and the torso's as in gate_config's limits."""
     return dict(zip(COMMANDED_JOINTS, measured, strict=True)) | {"torso_j1": 0.5}
+
+
+def adversary(kind, rng, start, acceleration=8.0, goals=()):
+    """Next commands of one kind of policy, (29,) rad, for ever; each is told what was applied last.
+
+    'jump' and 'broken' are refused at once; the others keep the limits of motion as long as what
+    they send is applied, but for 'edge', which goes a little beyond them now and then.
+
+    Args:
+        acceleration: of a joint's largest velocity, 1/s.
+        goals: (29,) each, for 'aimed': where it goes as fast as it may.
+    """
+    velocity = vega_description().velocity
+    lower, upper = bounds()
+    size = len(COMMANDED_JOINTS)
+    fastest, sharpest = velocity * PERIOD, acceleration * velocity * PERIOD**2
+    arms = np.arange(size) < 14
+    drift = rng.uniform(-1, 1, size)
+    if kind == "down":  # onto the table
+        drift = np.zeros(size)
+        drift[[index("R_arm_j4"), index("L_arm_j4")]] = 1.0
+        drift[[index("R_arm_j1"), index("L_arm_j1")]] = (1.0, -1.0)
+    elif kind == "together":  # one hand into the other, or into the body
+        drift = np.zeros(size)
+        drift[[index("R_arm_j2"), index("L_arm_j2")]] = (1.0, -1.0)
+        drift[[index("R_arm_j3"), index("L_arm_j3")]] = rng.choice([-1.0, 1.0], 2)
+    elif kind == "flip":  # some joints at full speed one way, then the other
+        drift = rng.choice([-1.0, 0.0, 1.0], size)
+    goal = goals[rng.integers(len(goals))] if kind == "aimed" else None
+    last, step, count = start, np.zeros(size), 0
+    while True:
+        if kind == "jump":
+            action = rng.uniform(lower, upper)
+        elif kind == "broken":
+            action = last.copy()
+            action[rng.integers(size)] = rng.choice([math.nan, math.inf, -1e9, 4.0])
+        elif kind == "edge":  # just within or just beyond a limit
+            step = step + rng.choice([0.99, 1.0, 1.001]) * sharpest * drift
+            step = np.clip(step, -1.0005 * fastest, 1.0005 * fastest)
+            action = np.clip(last + step, lower, upper)
+        else:
+            if kind == "aimed":
+                wanted = np.clip(goal - last, -fastest, fastest)
+            elif kind == "flip":
+                wanted = fastest * drift * (1 if count // 2 % 2 else -1)
+            elif kind == "walk":
+                wanted = rng.uniform(-1, 1, size) * fastest * np.where(arms, 1, 0.2)
+            elif kind == "slow":
+                wanted = 0.1 * drift * fastest
+            else:
+                wanted = drift * fastest * rng.uniform(0.3, 1.0)
+            step = step + np.clip(wanted - step, -sharpest, sharpest)
+            action = np.clip(last + step, lower, upper)
+        count += 1
+        applied = yield action
+        # What was not applied gave no speed.
+        step, last = applied - last, applied
