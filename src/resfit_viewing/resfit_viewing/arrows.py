@@ -154,9 +154,7 @@ def safety_text(
     return text, COLORS["allowed" if allowed else "stopped"]
 
 
-def _arrow(
-    kind: str, of: str, start: NDArray[np.float64], end: NDArray[np.float64]
-) -> Arrow:
+def _arrow(kind: str, of: str, start: NDArray[np.float64], end: NDArray[np.float64]) -> Arrow:
     return Arrow(kind, of, start, end, COLORS[kind])
 
 

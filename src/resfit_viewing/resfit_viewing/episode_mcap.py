@@ -13,15 +13,10 @@ from resfit_ros import qos
 from resfit_ros.conversions import stamp_to_ns
 from resfit_ros.parameters import declare
 from resfit_viewing.episode_files import Channel, EpisodeFiles, header_stamp, rename_leftovers
+from resfit_viewing.episode_names import OUTCOMES
 from resfit_viewing.message_definitions import message_definition, type_name
 from resfit_viewing.observer import Observer, run_observer
 from resfit_viewing.topics import Topic, topics_of
-
-_OUTCOMES = {
-    value: name.removeprefix("OUTCOME_").lower()
-    for name, value in vars(type(EpisodeState)).items()
-    if name.startswith("OUTCOME_")
-}
 
 
 class EpisodeMcap(Observer):
@@ -97,7 +92,7 @@ class EpisodeMcap(Observer):
             return
         self._end_at = None
         state = self._ended
-        outcome = _OUTCOMES[state.outcome]
+        outcome = OUTCOMES[state.outcome]
         messages = self._files.messages
         path = self._guarded(
             lambda: self._files.end(

@@ -121,6 +121,27 @@ class ShownRobot:
         rotation = self._data.cam_xmat[camera].reshape(3, 3) @ np.diag([1.0, -1.0, -1.0])
         return self._data.cam_xpos[camera].copy(), rotation
 
+    def frames(self) -> dict[str, Array]:
+        """Name of every frame of the robot's that messages name -> (7,) pose, world frame.
+
+        Those are its links, `<wrist>_force_torque` and `<camera>_optical_frame`, as the driver
+        names them unless told otherwise.
+        """
+        frames = {name: _pose(*self.pose(body)) for name, body in self.links.items()}
+        for wrist in self._parts.wrists:
+            position, rotation = self.wrist(wrist)
+            frames[f"{wrist}_force_torque"] = _pose(position, _quaternion(rotation))
+        for camera in self.task.cameras:
+            position, rotation = self.camera(camera)
+            frames[f"{camera}_optical_frame"] = _pose(position, _quaternion(rotation))
+        return frames
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """m, x and y amid the robot's links."""
+        x, y, _ = self._data.xpos[sorted(self._parts.robot)].mean(axis=0)
+        return float(x), float(y)
+
     @property
     def height(self) -> float:
         """m, of the highest link's origin."""
@@ -220,6 +241,16 @@ class ShownRobot:
         elif self._model.body_parentid[body] == 0:
             # It stands still, where its episode's reset put it.
             self._model.body_pos[body], self._model.body_quat[body] = pose[:3], wxyz
+
+
+def _quaternion(rotation: Array) -> Array:
+    wxyz = np.empty(4)
+    mujoco.mju_mat2Quat(wxyz, rotation.reshape(-1))
+    return np.roll(wxyz, -1)
+
+
+def _pose(position: Array, quaternion: Array) -> Array:
+    return np.concatenate([position, quaternion])
 
 
 def _first_deltas(task: Task) -> Sequence[int]:
