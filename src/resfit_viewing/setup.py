@@ -3,7 +3,7 @@ from setuptools import find_packages, setup
 setup(
     name="resfit_viewing",
     version="0.1.0",
-    description="Watching the graph: MCAP recordings of episodes, markers, views in Rerun, Foxglove",
+    description="Watching the graph: episodes as MCAP, markers, live views in Rerun, Foxglove",
     license="Apache-2.0",
     maintainer="resfit maintainers",
     maintainer_email="maintainers@resfit.example",

@@ -5,7 +5,6 @@ import sys
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped, WrenchStamped
-from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header, String
 from visualization_msgs.msg import Marker, MarkerArray
@@ -27,11 +26,10 @@ from resfit_viewing.arrows import ActionArrows, Arrow, StepArrows, safety_text, 
 from resfit_viewing.marker_messages import arrow_marker, text_marker
 from resfit_viewing.observer import Observer, run_observer
 from resfit_viewing.robot import shown_robot, vega_urdf
+from resfit_viewing.topics import TRANSFORMS, transform_message
 
 _PERIOD = 0.1  # s of wall time between publications while no step is made
 _ABOVE = 0.25  # m, of the text over the robot
-# What viewers of transforms expect: some come late, and none is worth waiting for.
-_TRANSFORMS = QoSProfile(depth=100)
 
 
 class Markers(Observer):
@@ -50,7 +48,7 @@ class Markers(Observer):
         action_scale = declare(
             self,
             "action_scale",
-            4.0,
+            6.0,
             "Length of an action's arrow over the way that it asks for.",
             range=(0.1, 1000.0),
         )
@@ -97,12 +95,11 @@ class Markers(Observer):
         )
 
     def _transform_publisher(self):
-        try:
-            from tf2_msgs.msg import TFMessage
-        except ImportError:
+        kind = transform_message()
+        if kind is None:
             self.get_logger().info("no transforms: tf2_msgs is not installed (it comes with ROS 2)")
             return None
-        return self.create_publisher(TFMessage, "/tf", _TRANSFORMS)
+        return self.create_publisher(kind, "/tf", TRANSFORMS)
 
     def _on_joints(self, message: JointState) -> None:
         joints = joint_positions(message)

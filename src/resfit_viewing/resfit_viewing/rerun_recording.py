@@ -12,8 +12,8 @@ from resfit_viewing.arrows import Arrow
 from resfit_viewing.robot import Shape, ShownRobot
 
 TIMELINE = "time"
-_RADIUS = 0.006  # m, of arrows
-_LIMIT_COLOR = (200, 60, 60)
+_RADIUS = 0.008  # m, of arrows
+_EYE, _TARGET = np.array([1.5, -1.1, 0.6]), np.array([0.4, 0.0, 1.05])  # m, from the robot's middle
 _SERIES = {
     # plot -> entity below it: name in the legend
     "residual norm": {"residual/step": "of each action", "residual/batch": "mean of a batch"},
@@ -51,26 +51,22 @@ class RerunRecording:
 
     Args:
         robot: whose shapes are logged once.
-        cameras, wrists: as the task names them.
+        cameras: as the task names them.
     """
 
-    def __init__(self, robot: ShownRobot, cameras: Sequence[str], wrists: Sequence[str]) -> None:
+    def __init__(self, robot: ShownRobot, cameras: Sequence[str]) -> None:
         self._robot = robot
         self._bodies = robot.bodies()
         self._poses: dict[str, NDArray[np.float64]] = {}
-        rr.send_blueprint(blueprint(cameras, wrists))
+        self._limits: dict[str, float] = {}
+        middle = np.array([*robot.middle, 0.0])
+        rr.send_blueprint(blueprint(cameras, middle))
         rr.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
         for number, shape in enumerate(robot.shapes()):
             _log_shape(f"world/bodies/{shape.body}/{number}", shape)
-        for plot, series in _SERIES.items():
+        for series in _SERIES.values():
             for entity, name in series.items():
                 rr.log(f"plots/{entity}", rr.SeriesLines(names=name), static=True)
-        for wrist in wrists:
-            for what in ("force", "torque"):
-                root = f"plots/{what}/{wrist}"
-                rr.log(f"{root}/found", rr.SeriesLines(names=wrist), static=True)
-                style = rr.SeriesLines(names=f"{wrist}, limit", colors=_LIMIT_COLOR, widths=1)
-                rr.log(f"{root}/limit", style, static=True)
 
     def at(self, stamp: int) -> None:
         """What follows is of this time, ns."""
@@ -118,9 +114,13 @@ class RerunRecording:
         torque: tuple[float, float],
     ) -> None:
         """Magnitudes that the safety monitor judges, each with its limit; N and N m."""
-        for what, (found, limit) in (("force", force), ("torque", torque)):
-            rr.log(f"plots/{what}/{wrist}/found", rr.Scalars(found))
-            rr.log(f"plots/{what}/{wrist}/limit", rr.Scalars(limit))
+        for what, unit, (found, limit) in (("force", "N", force), ("torque", "N m", torque)):
+            entity = f"plots/{what}/{wrist}"
+            if self._limits.get(entity) != limit:
+                self._limits[entity] = limit
+                name = f"{wrist}, stops at {limit:g} {unit}"
+                rr.log(entity, rr.SeriesLines(names=name), static=True)
+            rr.log(entity, rr.Scalars(found))
 
     def state(self, lines: Mapping[str, str], alarm: str) -> None:
         """What stands beside the plots.
@@ -138,9 +138,19 @@ class RerunRecording:
         rr.log("events", rr.TextLog(text, level=level))
 
 
-def blueprint(cameras: Sequence[str], wrists: Sequence[str]) -> rrb.Blueprint:
-    """The screen: robot and cameras left, state and plots right."""
-    scene = rrb.Spatial3DView(origin="world", name="robot")
+def blueprint(cameras: Sequence[str], middle: NDArray[np.float64]) -> rrb.Blueprint:
+    """The screen: robot and cameras left, state and plots right.
+
+    Args:
+        middle: (3,) m, where the robot stands.
+    """
+    scene = rrb.Spatial3DView(
+        origin="world",
+        name="robot",
+        eye_controls=rrb.EyeControls3D(
+            position=middle + _TARGET + _EYE, look_target=middle + _TARGET
+        ),
+    )
     pictures = rrb.Horizontal(
         *(rrb.Spatial2DView(origin=f"cameras/{camera}", name=camera) for camera in cameras)
     )
@@ -160,7 +170,7 @@ def blueprint(cameras: Sequence[str], wrists: Sequence[str]) -> rrb.Blueprint:
             rrb.TextLogView(origin="events", name="events"),
         ),
         *(rrb.Horizontal(*plots[i : i + 2]) for i in range(0, len(plots), 2)),
-        row_shares=[1.3, 1, 1, 1],
+        row_shares=[1.5, 1, 1, 1],
     )
     left = rrb.Vertical(scene, pictures, row_shares=[2, 1])
     return rrb.Blueprint(

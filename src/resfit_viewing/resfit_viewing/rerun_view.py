@@ -62,7 +62,7 @@ class RerunView(Observer):
         action_scale = declare(
             self,
             "action_scale",
-            4.0,
+            6.0,
             "Length of an action's arrow over the way that it asks for.",
             range=(0.1, 1000.0),
         )
@@ -84,7 +84,7 @@ class RerunView(Observer):
         open_()
         from resfit_viewing.rerun_recording import RerunRecording
 
-        self._recording = RerunRecording(self._robot, self._task.cameras, self._task.wrists)
+        self._recording = RerunRecording(self._robot, self._task.cameras)
         self._arrows = ActionArrows(self._robot, action_scale)
         self._objects: dict[str, np.ndarray] = {}
         self._wrenches: dict[str, np.ndarray] = {}

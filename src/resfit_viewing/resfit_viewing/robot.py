@@ -178,7 +178,7 @@ class ShownRobot:
         return asked
 
     def shapes(self) -> list[Shape]:
-        """All that is seen, but planes."""
+        """All that is seen, but for the room."""
         model = self._model
         found = []
         for geom in self._shown:
@@ -212,6 +212,8 @@ class ShownRobot:
         of_robot = int(model.geom_bodyid[geom]) in self._parts.robot
         return (
             (group == _VISUAL or (group == _OF_ROBOT and of_robot))
+            # Floor and walls of the room would hide what is in it.
+            and model.geom_bodyid[geom] != 0
             and (kind == mujoco.mjtGeom.mjGEOM_MESH or kind in _PRIMITIVES)
             and model.geom_rgba[geom][3] > 0
         )
@@ -238,6 +240,8 @@ class ShownRobot:
         if joint >= 0 and self._model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE:
             start = self._model.jnt_qposadr[joint]
             self._data.qpos[start : start + 7] = (*pose[:3], *wxyz)
+        elif (mocap := self._model.body_mocapid[body]) >= 0:
+            self._data.mocap_pos[mocap], self._data.mocap_quat[mocap] = pose[:3], wxyz
         elif self._model.body_parentid[body] == 0:
             # It stands still, where its episode's reset put it.
             self._model.body_pos[body], self._model.body_quat[body] = pose[:3], wxyz

@@ -22,6 +22,9 @@ from resfit_interfaces.msg import (
 from resfit_rl.tasks import Task
 from resfit_ros import qos
 
+# What listeners to transforms expect of them.
+TRANSFORMS = QoSProfile(depth=100)
+
 
 @dataclass(frozen=True)
 class Topic:
@@ -71,9 +74,20 @@ def topics_of(task: Task) -> tuple[Topic, ...]:
         ("learner_status", LearnerStatus),
         ("robot_description", String),
     ]
+    transforms = transform_message()
     return (
         *(Topic(name, kind, qos.SENSOR) for name, kind in sensors),
         *(Topic(name, kind, qos.EVENT) for name, kind in events),
         *(Topic(name, kind, qos.LATCHED) for name, kind in latched),
         Topic("/diagnostics", DiagnosticArray, qos.DIAGNOSTICS),
+        *([Topic("/tf", transforms, TRANSFORMS)] if transforms is not None else []),
     )
+
+
+def transform_message() -> Any:
+    """tf2_msgs' TFMessage, None where tf2_msgs is not installed."""
+    try:
+        from tf2_msgs.msg import TFMessage
+    except ImportError:
+        return None
+    return TFMessage
