@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, RegisterEventHandler
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import (
     EqualsSubstitution,
     IfElseSubstitution,
@@ -64,8 +70,14 @@ def require_file(context):
         raise RuntimeError(f"argument 'safety_config': expected a file, found none at '{path}'")
 
 
+# Of viewing.launch.py: however they end, the graph goes on.
+WATCHING = ("rviz2", "rqt_gui", "rerun_view", "foxglove_view", "markers", "episode_mcap")
+
+
 def end_on_configuration_error(event, context):
     """Exit code 1 says that the user must mend something: a respawn would say it for ever."""
+    if event.process_name.rpartition("-")[0] in WATCHING:
+        return
     if event.returncode == 1 and not context.is_shutdown:
         raise RuntimeError(f"{event.process_name} cannot run; its own message above says why")
 
@@ -244,11 +256,16 @@ def generate_launch_description():
             condition=IfCondition(LaunchConfiguration("learner")),
         ),
     ]
+    # A plain path, so that --show-args sees the arguments inside.
+    watching = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(Path(__file__).with_name("viewing.launch.py")))
+    )
     return LaunchDescription(
         [
             *arguments,
             OpaqueFunction(function=require_file),
             RegisterEventHandler(OnProcessExit(on_exit=end_on_configuration_error)),
             *nodes,
+            watching,
         ]
     )

@@ -74,15 +74,17 @@ if [ -z "$ros_setup" ] && ! fresh cmake_paths "$wanted"; then
 fi
 
 # 5. The workspace.
-sources=$(for d in src launch config models; do [ -d "$d" ] && find "$d" -type f -not -name "*.pyc" -not -path "*/test/*" -print0; done | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
+sources=$(for d in src launch config models ros2_fallback/tf2_msgs; do [ -d "$d" ] && find "$d" -type f -not -name "*.pyc" -not -path "*/test/*" -print0; done | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
 if ! fresh workspace "$sources" || [ ! -f install/setup.bash ]; then
   say "building the workspace (colcon) ..."
   # shellcheck disable=SC1090
-  if [ -n "$ros_setup" ]; then set +u; source "$ros_setup"; set -u
+  # tf2_msgs is on no index; an installed ROS 2 has it.
+  skipped=()
+  if [ -n "$ros_setup" ]; then set +u; source "$ros_setup"; set -u; skipped=(--packages-skip tf2_msgs)
   else export AMENT_PREFIX_PATH=$root/.venv CMAKE_PREFIX_PATH=$root/.venv; fi
   export PATH=$root/.venv/bin:$PATH
   mkdir -p log
-  if ! .venv/bin/python -m colcon build --event-handlers console_direct- \
+  if ! .venv/bin/python -m colcon build --event-handlers console_direct- ${skipped[@]+"${skipped[@]}"} \
       --cmake-args "-DPython3_EXECUTABLE=$root/.venv/bin/python" -DCMAKE_BUILD_TYPE=Release > log/setup_build.txt 2>&1; then
     tail -n 40 log/setup_build.txt >&2
     die "colcon build failed; the whole output is in log/setup_build.txt"

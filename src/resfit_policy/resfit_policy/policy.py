@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
@@ -348,11 +349,12 @@ class Policy(Node):
             base_action=base.action.tolist(),
             residual_action=residual.tolist(),
             action=action.tolist(),
+            residual_norm=float(np.linalg.norm(residual)),
         )
         command.header.stamp = conversions.ns_to_stamp(step.stamp)
+        latency = command.latency = time.monotonic() - since
         self._publisher.publish(command)
         self._command = command
-        latency = time.monotonic() - since
         self._latencies.append(latency)
         self._window.append(latency)
 

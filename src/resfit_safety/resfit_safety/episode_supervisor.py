@@ -2,7 +2,9 @@
 
 import copy
 import json
+import math
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ NOW = 4294967295  # LabelEpisode.step: the newest observation
 # s of wall time before a pending outcome counts: a label of the last observation may be under way,
 # or the report of the step after which motion was forbidden.
 GRACE = {Outcome.TIMEOUT: 0.5, Outcome.SAFETY_STOP: 0.2}
+RECENT_EPISODES = 20  # of which the success rate is told
 NEEDED = ("driver", "policy", "safety", "recorder")
 STATES = {
     NodeHeartbeat.STARTING: "starting",
@@ -111,6 +114,7 @@ class EpisodeSupervisor(Node):
         self._machine = self._restored(
             max_steps or task.max_steps, base_seed, EpisodeStore(run_dir).next_id() - 1
         )
+        self._recent: deque[bool] = deque(maxlen=RECENT_EPISODES)  # newest ones: success
         self._peers: dict[str, _Peer] = {}  # by session
         self._labeler = ""  # session of the active one
         self._members: dict[str, str] = {}  # role -> session, of the episode under way
@@ -404,6 +408,8 @@ class EpisodeSupervisor(Node):
                 self._grace = time.monotonic() + GRACE[machine.pending]
         if machine.state is before:
             return
+        if machine.state is State.FINISHED and machine.outcome is not Outcome.ABORTED:
+            self._recent.append(machine.outcome is Outcome.SUCCESS)
         # First the robot, then the books.
         self._publish()
         text = f"episode {machine.episode_id}: "
@@ -439,6 +445,7 @@ class EpisodeSupervisor(Node):
             episodes_finished=machine.finished,
             episodes_succeeded=machine.succeeded,
             episodes_aborted=machine.aborted,
+            recent_success_rate=sum(self._recent) / len(self._recent) if self._recent else math.nan,
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._publisher.publish(message)

@@ -117,4 +117,22 @@ def vega_description(model: str = "vega_1_f5d6") -> VegaDescription:
     return VegaDescription(urdf, srdf, lower, upper, velocity, effort, mimics, links, allowed)
 
 
+def urdf_without_base_sensors(description: VegaDescription) -> ElementTree.Element:
+    """The URDF's root element, less the links that are fixed to its base; meshes as they are."""
+    robot = ElementTree.parse(description.urdf).getroot()
+    for joint in robot.findall("joint"):
+        parent, child = joint.find("parent"), joint.find("child")
+        if (
+            parent is not None
+            and child is not None
+            and parent.get("link") == "base"
+            and joint.get("type") == "fixed"
+        ):
+            robot.remove(joint)
+            robot.remove(
+                next(ln for ln in robot.findall("link") if ln.get("name") == child.get("link"))
+            )
+    return robot
+
+
 _LIMITS = ("lower", "upper", "velocity", "effort")

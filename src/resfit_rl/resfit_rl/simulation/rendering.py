@@ -82,7 +82,7 @@ class Cameras:
         if options.coarseness:
             fovy = min(float(model.cam_fovy[camera]) for camera in self._cameras.values())
             pixel = 2 * np.tan(np.deg2rad(fovy) / 2) / height
-            _merge_small_triangles(model, options.coarseness * pixel)
+            merge_small_triangles(model, options.coarseness * pixel)
         self._aspect = width / height
         # The buffer is made with the context, from these fields of the model.
         model.vis.global_.offheight, model.vis.global_.offwidth = height, width
@@ -131,7 +131,7 @@ class Cameras:
         return beyond.all(axis=2).any(axis=0) & (self._model.geom_rbound > 0)
 
 
-def _merge_small_triangles(model: mujoco.MjModel, size: float) -> None:
+def merge_small_triangles(model: mujoco.MjModel, size: float) -> None:
     """Make all vertices of a mesh within one cell of `size`, m, one: triangles within go."""
     for mesh in range(model.nmesh):
         vertices = model.mesh_vert[model.mesh_vertadr[mesh] :][: model.mesh_vertnum[mesh]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import mujoco
@@ -12,6 +13,7 @@ from resfit_rl.simulation.action import require_action
 from resfit_rl.simulation.environments import make_environment
 from resfit_rl.simulation.error import SimulationError
 from resfit_rl.simulation.frame import Frame
+from resfit_rl.simulation.parts import ModelParts
 from resfit_rl.simulation.pose import body_pose, site_pose
 from resfit_rl.simulation.rendering import Cameras, RenderOptions, require_image_size
 from resfit_rl.tasks import PoseTerm, Task
@@ -121,6 +123,25 @@ class Simulation:
     def render_seconds(self) -> float:
         """Wall time spent on pictures so far."""
         return 0.0 if self._cameras is None else self._cameras.seconds
+
+    def parts(self) -> ModelParts:
+        """A copy of the model and what in it is what."""
+        robot, bases, wrists = set[int](), dict[str, int](), dict[str, int]()
+        for name, (owner, arm) in self._ends.items():
+            root = self._model.body(owner.robot_model.root_body).id
+            robot |= {b for b in range(self._model.nbody) if self._is_within(b, root)}
+            bases[name] = root
+            sensor = owner.gripper[arm].important_sensors["force_ee"]
+            wrists[name] = int(self._model.sensor(sensor).objid[0])
+        sites = {name: int(owner.eef_site_id[arm]) for name, (owner, arm) in self._ends.items()}
+        return ModelParts(
+            copy.deepcopy(self._model), frozenset(robot), sites, wrists, bases, dict(self._objects)
+        )
+
+    def _is_within(self, body: int, root: int) -> bool:
+        while body not in (0, root):
+            body = int(self._model.body_parentid[body])
+        return body == root
 
     def reset(self, seed: int) -> Frame:
         """A new start: the same seed gives the same frame bit for bit, whatever ran before.

@@ -8,6 +8,7 @@ from typing import Protocol
 from numpy.typing import ArrayLike, NDArray
 
 from resfit_rl.simulation.frame import Frame
+from resfit_rl.simulation.parts import ModelParts
 from resfit_rl.simulation.rendering import RenderOptions
 from resfit_rl.tasks import Task
 from resfit_rl.tasks.implementation import Implementation
@@ -26,6 +27,8 @@ class Simulator(Protocol):
     def render_seconds(self) -> float: ...
 
     def field_of_view(self, camera: str) -> float: ...
+
+    def parts(self) -> ModelParts: ...
 
     def reset(self, seed: int) -> Frame: ...
 

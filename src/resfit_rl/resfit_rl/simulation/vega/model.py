@@ -20,8 +20,10 @@ from resfit_rl.robots.vega import (
     TORSO_JOINTS,
     VegaDescription,
     is_hand_link,
+    urdf_without_base_sensors,
     vega_description,
 )
+from resfit_rl.simulation.parts import ModelParts
 
 SIDES = {"right": "R", "left": "L"}
 CAMERAS = {"head_left": "zed_left_camera", "head_right": "zed_right_camera"}
@@ -111,6 +113,17 @@ def vega_spec() -> mujoco.MjSpec:
     return spec
 
 
+def vega_parts() -> ModelParts:
+    """Vega alone, on no floor, as the real robot stands for itself.
+
+    Raises:
+        RobotDescriptionError: dexmate-urdf is not installed or not as expected.
+    """
+    model = vega_spec().compile()
+    sites = {side: model.site(side).id for side in SIDES}
+    return ModelParts(model, frozenset(range(1, model.nbody)), sites, sites)
+
+
 def start_posture() -> dict[str, float]:
     """Commanded joint -> rad; hands open."""
     posture = dict.fromkeys(COMMANDED_JOINTS, 0.0)
@@ -128,19 +141,7 @@ def start_posture() -> dict[str, float]:
 
 def _readable_urdf(description: VegaDescription) -> str:
     """Without visual meshes and without the base's small sensors; links stay apart."""
-    robot = ElementTree.parse(description.urdf).getroot()
-    for joint in robot.findall("joint"):
-        parent, child = joint.find("parent"), joint.find("child")
-        if (
-            parent is not None
-            and child is not None
-            and parent.get("link") == "base"
-            and joint.get("type") == "fixed"
-        ):
-            robot.remove(joint)
-            robot.remove(
-                next(ln for ln in robot.findall("link") if ln.get("name") == child.get("link"))
-            )
+    robot = urdf_without_base_sensors(description)
     for link in robot.findall("link"):
         for visual in link.findall("visual"):
             link.remove(visual)

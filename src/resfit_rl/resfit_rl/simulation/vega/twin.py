@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import mujoco
@@ -12,6 +13,7 @@ from resfit_rl.robots.vega import COMMANDED_JOINTS, RobotDescriptionError, vega_
 from resfit_rl.simulation.action import require_action
 from resfit_rl.simulation.error import SimulationError
 from resfit_rl.simulation.frame import Frame
+from resfit_rl.simulation.parts import ModelParts
 from resfit_rl.simulation.pose import body_pose, site_pose
 from resfit_rl.simulation.rendering import Cameras, RenderOptions, require_image_size
 from resfit_rl.simulation.vega.model import (
@@ -106,6 +108,13 @@ class VegaTwin:
     def render_seconds(self) -> float:
         """Wall time spent on pictures so far."""
         return 0.0 if self._cameras is None else self._cameras.seconds
+
+    def parts(self) -> ModelParts:
+        """A copy of the model and what in it is what."""
+        sites = {side: self._model.site(side).id for side in SIDES}
+        objects = {name: self._model.body(name).id for name in self._scene.objects}
+        model = copy.deepcopy(self._model)
+        return ModelParts(model, frozenset(self._robot), sites, sites, objects=objects)
 
     def reset(self, seed: int) -> Frame:
         """A new start: the same seed gives the same frame bit for bit, whatever ran before."""
