@@ -13,10 +13,10 @@ from resfit_rl.control import ChunkSchedule
 from resfit_rl.evaluation.rollout import rollout
 from resfit_rl.replay import ReplayBuffer
 from resfit_rl.simulation import make_simulation
-from resfit_rl.tasks import PoseTerm, get_task
+from resfit_rl.tasks import StateError, assemble_state, get_task
 
 ROOT = Path(__file__).parents[3]
-TASK = get_task("can_state")
+TASK = get_task("lift_state")
 SPEC = TASK.agent_spec()
 
 
@@ -29,7 +29,7 @@ def simulation():
 
 @pytest.fixture
 def agent():
-    config = load_agent_config(ROOT / "config/agents/can_state.yaml")
+    config = load_agent_config(ROOT / "config/agents/lift_state.yaml")
     config = dataclasses.replace(config, batch_size=8, critic_warmup_updates=4)
     return ResidualTD3(config, SPEC, Normaliser.empty(SPEC), seed=1)
 
@@ -43,29 +43,35 @@ def episode(make_episode, number):
 
 def test_state_holds_the_object(simulation):
     frame = simulation.reset(3)
-    assert isinstance(TASK.state_layout[-1], PoseTerm)
     seen = frame.observation(TASK)
     assert dict(seen.images) == {}
-    assert seen.state.shape == (16,)
-    can = frame.privileged["Can"]
-    np.testing.assert_allclose(seen.state[9:12], can[:3], rtol=1e-6)
-    # The same scene as with cameras.
-    other = make_simulation(get_task("can"), rendering=None)
-    np.testing.assert_array_equal(other.reset(3).privileged["Can"], can)
+    assert seen.state.shape == (19,)
+    cube = frame.privileged["cube"]
+    np.testing.assert_allclose(seen.state[9:12], cube[:3], rtol=1e-6)
+    between = cube[:3] - frame.end_effectors["right"][:3]
+    np.testing.assert_allclose(seen.state[16:], between, rtol=1e-5)
+    # The same scene as with cameras; but the cube's size is drawn when a simulation is made.
+    other = make_simulation(get_task("Lift"), rendering=None)
+    np.testing.assert_allclose(other.reset(3).privileged["cube"], cube, atol=2e-3)
     other.close()
+
+
+def test_state_needs_the_object():
+    joints = {joint: 0.0 for term in TASK.state_layout[1:2] for joint in term.joints}
+    with pytest.raises(StateError, match="end effector cube"):
+        assemble_state(TASK, joints, {"right": np.array([0, 0, 0, 0, 0, 0, 1.0])})
 
 
 def test_expert_and_shipped_base_act(simulation):
     expert = rollout(simulation, load_base_policy("scripted", TASK), ChunkSchedule(1), 0)
     assert expert.success
-    base = load_base_policy("act", TASK, ROOT / "models/act_can_state")
-    clone = rollout(simulation, base, ChunkSchedule(3, 2), 0, max_steps=30)
-    # It goes where the expert goes: nearer to the can than at the start.
-    distance = [
-        np.linalg.norm(frame.end_effectors["right"][:2] - frame.privileged["Can"][:2])
-        for frame in clone.frames
+    base = load_base_policy("act", TASK, ROOT / "models/act_lift_state")
+    clone = rollout(simulation, base, ChunkSchedule(3, 2), 0, max_steps=40)
+    # It goes where the expert goes: down to the cube.
+    height = [
+        frame.end_effectors["right"][2] - frame.privileged["cube"][2] for frame in clone.frames
     ]
-    assert distance[-1] < 0.5 * distance[0]
+    assert min(height) < 0.2 * height[0]
 
 
 def test_updates_change_actor_and_critic_alike(agent, make_episode):
@@ -86,7 +92,7 @@ def test_policy_file(agent, tmp_path):
     )
     policy, version = load_policy(file, TASK.name, SPEC)
     assert version == 3
-    state, base = np.zeros(16, np.float32), np.zeros(7, np.float32)
+    state, base = np.zeros(19, np.float32), np.zeros(7, np.float32)
     assert np.all(policy.residual({}, state, base) == 0)
-    many = policy.batch_residual({}, torch.zeros(5, 16), torch.zeros(5, 7))
+    many = policy.batch_residual({}, torch.zeros(5, 19), torch.zeros(5, 7))
     assert many.shape == (5, 7)

@@ -2,12 +2,22 @@
 
 from resfit_rl.tasks.registry import get_task, task_names
 from resfit_rl.tasks.state import StateError, assemble_state
-from resfit_rl.tasks.task import JointTerm, PoseTerm, Task, UnknownTaskError, rotation_vector
+from resfit_rl.tasks.task import (
+    JointTerm,
+    PoseTerm,
+    RelativeTerm,
+    StateTerm,
+    Task,
+    UnknownTaskError,
+    rotation_vector,
+)
 
 __all__ = [
     "JointTerm",
     "PoseTerm",
+    "RelativeTerm",
     "StateError",
+    "StateTerm",
     "Task",
     "UnknownTaskError",
     "assemble_state",

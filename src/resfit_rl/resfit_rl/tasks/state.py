@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from resfit_rl.tasks.task import PoseTerm, Task
+from resfit_rl.tasks.task import PoseTerm, RelativeTerm, Task
 
 
 class StateError(ValueError):
@@ -32,20 +32,13 @@ def assemble_state(
     parts: list[float] = []
     for term in task.state_layout:
         if isinstance(term, PoseTerm):
-            if term.end_effector not in end_effectors:
-                raise StateError(
-                    f"state: expected end effector {term.end_effector}, "
-                    f"found {sorted(end_effectors)}"
-                )
-            pose = np.asarray(end_effectors[term.end_effector], np.float64)
-            if pose.shape != (7,) or not np.isfinite(pose).all():
-                raise StateError(
-                    f"state: end effector {term.end_effector}: expected 7 finite values, "
-                    f"found {pose.tolist()}"
-                )
+            pose = _pose(end_effectors, term.end_effector)
             if pose[3:] @ np.array(term.reference) < 0:
                 pose = np.concatenate([pose[:3], -pose[3:]])
             parts += pose.tolist()
+        elif isinstance(term, RelativeTerm):
+            there, here = (_pose(end_effectors, name) for name in (term.to, term.origin))
+            parts += (there - here)[:3].tolist()
         else:
             for joint in term.joints:
                 value = joint_positions.get(joint)
@@ -53,3 +46,14 @@ def assemble_state(
                     raise StateError(f"state: joint {joint}: expected a position, found {value}")
                 parts.append(float(value))
     return np.array(parts, np.float32)
+
+
+def _pose(end_effectors: Mapping[str, NDArray[np.float64]], name: str) -> NDArray[np.float64]:
+    if name not in end_effectors:
+        raise StateError(f"state: expected end effector {name}, found {sorted(end_effectors)}")
+    pose = np.asarray(end_effectors[name], np.float64)
+    if pose.shape != (7,) or not np.isfinite(pose).all():
+        raise StateError(
+            f"state: end effector {name}: expected 7 finite values, found {pose.tolist()}"
+        )
+    return pose

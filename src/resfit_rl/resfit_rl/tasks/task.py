@@ -49,6 +49,25 @@ class JointTerm:
 
 
 @dataclass(frozen=True)
+class RelativeTerm:
+    """3 numbers of the state: from one end effector or object to another, m, world frame.
+
+    Attributes:
+        to, origin: of PoseTerms of the same layout.
+    """
+
+    to: str
+    origin: str
+
+    @property
+    def size(self) -> int:
+        return 3
+
+
+StateTerm = PoseTerm | JointTerm | RelativeTerm
+
+
+@dataclass(frozen=True)
 class Task:
     """A task on one robot.
 
@@ -75,7 +94,7 @@ class Task:
     name: str
     implementation: str
     cameras: tuple[str, ...]
-    state_layout: tuple[PoseTerm | JointTerm, ...]
+    state_layout: tuple[StateTerm, ...]
     wrists: tuple[str, ...]
     action_names: tuple[str, ...]
     action_lower: tuple[float, ...]

@@ -40,7 +40,7 @@ def _package_handover(task: Task, rng: np.random.Generator) -> EpisodeExpert:
 
 _EXPERTS: dict[str, Callable[[Task, np.random.Generator], EpisodeExpert]] = {
     "can": PandaExpert,
-    "can_state": PandaExpert,
+    "lift_state": PandaExpert,
     "square": PandaExpert,
     "box_cleanup": BoxCleanupExpert,
     "can_sort": CanSortExpert,

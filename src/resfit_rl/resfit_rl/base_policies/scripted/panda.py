@@ -1,4 +1,4 @@
-"""Can and Square by one Panda, from the true poses of the objects.
+"""Can, Square and Lift by one Panda, from the true poses of the objects.
 
 Phases: hover, descend, close, lift, carry, lower, open, retreat; each a proportional servo on the
 end effector's pose. A grasp that failed is tried again.
@@ -55,7 +55,7 @@ class PandaExpert:
         )
         self._gripper = _OPEN
         self._last = np.zeros(6)
-        scripts = {"can": self._can, "can_state": self._can, "square": self._square}
+        scripts = {"can": self._can, "square": self._square, "lift_state": self._lift}
         self._script: Iterator[Vector] = scripts[task.name]()
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
@@ -86,6 +86,22 @@ class PandaExpert:
         yield from self._go(np.append(over[:2], bin_[2] + 0.045), 0.0, speed=0.5, near=0.012)
         yield from self._grip(_OPEN)
         yield from self._go(over, 0.0, near=0.01)
+        yield from self._rest()
+
+    def _lift(self) -> _Script:
+        vary = self._variation
+        while True:
+            cube = self._object("cube")
+            place = cube[:3] + vary.grasp
+            # The fingers close on two of its four sides, whichever need the smaller turn.
+            yaw = _wrapped(4 * _yaw(Rotation.from_quat(cube[3:]))) / 4
+            yield from self._go(place + _up(0.06), yaw, near=0.012)
+            yield from self._go(place, yaw, speed=0.5, near=0.006, funnel=0.012)
+            yield from self._grip(_CLOSED)
+            yield from self._go(place + _up(0.1 + vary.height), yaw, near=0.01, speed=0.7)
+            if self._object("cube")[2] > cube[2] + 0.05:
+                break
+            yield from self._grip(_OPEN)
         yield from self._rest()
 
     def _square(self) -> _Script:
