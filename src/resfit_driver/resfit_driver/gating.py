@@ -36,6 +36,8 @@ class Gating:
         emergency_stop: why the emergency stop is engaged; empty when it is not. It stays until
             someone releases it, whatever becomes of the node that engaged it.
         late_commands: of the present episode, that came after their step was held.
+        stop_to_hold: s from the arrival of the newest stop of the safety monitor until the hold for
+            it was applied; None before the first.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Gating:
     ) -> None:
         self.emergency_stop = ""
         self.late_commands = 0
+        self.stop_to_hold: float | None = None
+        self._stopped: float | None = None  # s, when the stop came that no step has met yet
         self._node = node
         self._gate = gate
         self._stepping = stepping
@@ -67,6 +71,9 @@ class Gating:
         """The verdict's action is applied: the next step wants a new command."""
         self._command = None
         self._held_last = verdict.held
+        if self._stopped is not None and verdict.held:
+            self.stop_to_hold = time.monotonic() - self._stopped
+            self._stopped = None
 
     def judge(
         self, joint_positions: Mapping[str, float], self_collisions: Collection[str] = ()
@@ -102,6 +109,11 @@ class Gating:
             emergency_stop=self.emergency_stop,
         )
 
+    @property
+    def stop_to_hold_ms(self) -> str:
+        """For diagnostics."""
+        return "" if self.stop_to_hold is None else f"{1e3 * self.stop_to_hold:.1f}"
+
     def follow(self, message: EpisodeState) -> None:
         """Let `stepping` follow the supervisor; what it cannot do is logged."""
         now = time.monotonic_ns()
@@ -129,6 +141,11 @@ class Gating:
         self._on_news()
 
     def _on_safety(self, message: SafetyStatus) -> None:
+        allowed = self._safety is None or self._safety.motion_allowed
+        if message.motion_allowed:
+            self._stopped = None
+        elif allowed and message.episode_id == self._stepping.episode_id:
+            self._stopped = time.monotonic()
         self._safety = SafetyVerdict(
             message.episode_id,
             stamp_to_ns(message.header.stamp),

@@ -40,6 +40,8 @@ NOW = 4294967295  # LabelEpisode.step: the newest observation
 # or the report of the step after which motion was forbidden.
 GRACE = {Outcome.TIMEOUT: 0.5, Outcome.SAFETY_STOP: 0.2}
 RECENT_EPISODES = 20  # of which the success rate is told
+# s of silence, three heartbeats, from which on the driver may be lost.
+DOUBT = 0.6
 NEEDED = ("driver", "policy", "safety", "recorder")
 STATES = {
     NodeHeartbeat.STARTING: "starting",
@@ -225,7 +227,9 @@ class EpisodeSupervisor(Node):
             )
             return
         self._safety_stamp = stamp
-        if not message.motion_allowed:
+        # With the driver the wrenches fall silent as well. Whether it is lost is then told first,
+        # by its heartbeat: that is no failure of the policy's. A stop that stands is repeated.
+        if not message.motion_allowed and not self._driver_in_doubt():
             self._try(machine.safety_stop, message.episode_id, stamp, message.reason)
 
     def _on_learner(self, message: LearnerStatus) -> None:
@@ -349,6 +353,10 @@ class EpisodeSupervisor(Node):
     def _alive(self, session: str) -> bool:
         peer = self._peers.get(session)
         return peer is not None and time.monotonic() - peer.seen <= self._timeout
+
+    def _driver_in_doubt(self) -> bool:
+        peer = self._peers.get(self._members.get("driver", ""))
+        return peer is None or time.monotonic() - peer.seen > DOUBT
 
     def _check(self) -> None:
         now = time.monotonic()

@@ -407,6 +407,7 @@ class SimBridge(Node):
         values = self._report.values() | {
             "real-time factor": f"{period / np.median(self._report.periods or [np.nan]):.2f}",
             "late commands": self._gating.late_commands,
+            "safety stop to hold, ms": self._gating.stop_to_hold_ms,
             "emergency stop": self._gating.emergency_stop or "released",
         }
         level = DiagnosticStatus.ERROR if self._broken else DiagnosticStatus.OK

@@ -788,6 +788,7 @@ class VegaDriver(DiagnosedLifecycleNode):
         }
         if self._gating is not None:
             values["late commands"] = self._gating.late_commands
+            values["safety stop to hold, ms"] = self._gating.stop_to_hold_ms
             values["emergency stop"] = self._gating.emergency_stop or "released"
         if self._hardware is not None:
             values |= {
