@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 
 import pytest
@@ -215,9 +216,11 @@ def test_without_rerun_one_line_says_what_to_install(graph, tmp_path):
 
 
 def test_foxglove_server_tells_its_topics(graph):
-    port = 18765
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     _, log = graph.start("foxglove_view", NO_SCREEN, task=TASK, port=port)
-    graph.wait_until(lambda: "open ws://127.0.0.1:18765" in log.read_text(), "the server")
+    graph.wait_until(lambda: f"open ws://127.0.0.1:{port}" in log.read_text(), "the server")
     topics = _advertised(port)
     for topic, schema in (
         ("cameras/head_left/image_raw", "sensor_msgs/msg/Image"),
