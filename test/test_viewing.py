@@ -1,12 +1,15 @@
 """The graph is watched, and goes on without whoever watched it."""
 
+import os
+import re
+import signal
 import time
 
 import pytest
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 
-from resfit_interfaces.msg import EpisodeState
+from resfit_interfaces.msg import EpisodeState, ExecutedAction
 from resfit_rl.episode_store import EpisodeStore
 from resfit_rl.tasks import get_task
 from resfit_ros import qos
@@ -58,6 +61,10 @@ def test_recordings_are_whole_and_a_killed_viewer_ends_nothing(launch_sim, obser
     for text in viewer_files(get_task("can")).values():
         for topic in topics_in(text):
             assert topic in there, topic
+    # First it hangs, then it dies.
+    os.kill(graph.pid("rerun_view"), signal.SIGSTOP)
+    executed = observer.collect(ExecutedAction, "executed_action", qos.EVENT)
+    graph.wait_until(lambda: len(executed) > 20, 120, "steps beside a viewer that hangs")
     graph.kill("rerun_view")
     graph.wait_for(r"\[rerun_view-\d+\]: process has died .*exit code -9", 20)
     graph.wait_for(r"all 2 episodes done: 2 success", 240)
@@ -101,8 +108,6 @@ def test_recordings_are_whole_and_a_killed_viewer_ends_nothing(launch_sim, obser
 
 def topics_in(text):
     """Absolute topic names in the file of a viewer, without the fields behind them."""
-    import re
-
     names = set(re.findall(r"['\" ](/[a-z_][\w/]*)", text))
     fields = ("force", "torque", "max_", "residual_norm", "q_mean", "recent", "latency")
     return {

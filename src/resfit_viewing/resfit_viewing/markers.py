@@ -13,6 +13,7 @@ from resfit_interfaces.msg import ActionCommand, ExecutedAction, SafetyStatus
 from resfit_rl.tasks import get_task
 from resfit_ros import qos
 from resfit_ros.conversions import (
+    ConversionError,
     array_to_pose,
     joint_positions,
     ns_to_stamp,
@@ -75,7 +76,11 @@ class Markers(Observer):
         return self.create_publisher(kind, "/tf", TRANSFORMS)
 
     def _on_joints(self, message: JointState) -> None:
-        joints = joint_positions(message)
+        try:
+            joints = joint_positions(message)
+        except ConversionError as error:
+            self.report(str(error))
+            return
         self._drawing.actions.observe(stamp_to_ns(message.header.stamp), joints)
         self._robot.move(joints)
         stamp = message.header.stamp
