@@ -16,13 +16,20 @@ NODES = {
     "vega_driver": "resfit_vega",
     "zed_camera": "resfit_cameras",
     "opencv_camera": "resfit_cameras",
+    "rerun_view": "resfit_viewing",
+    "foxglove_view": "resfit_viewing",
+    "markers": "resfit_viewing",
+    "episode_mcap": "resfit_viewing",
 }
 # Modules whose parameters a node has besides those of its own.
 _CAMERA = "resfit_cameras/resfit_cameras/camera_node.py"
+_DRAWING = "resfit_viewing/resfit_viewing/drawing.py"
 _TIMING = "resfit_ros/resfit_ros/observation.py"
 SHARED = {
     "zed_camera": _CAMERA,
     "opencv_camera": _CAMERA,
+    "rerun_view": _DRAWING,
+    "markers": _DRAWING,
     "policy": _TIMING,
     "episode_recorder": _TIMING,
 }

@@ -13,19 +13,15 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch import LaunchDescription
 
 TRUTH = ["true", "false"]
-CONFIG = Path(get_package_share_directory("resfit_bringup"), "config")
-# Viewer -> package, executable, its arguments.
+# Viewer -> package, executable, arguments before its file, remappings.
 ROS_VIEWERS = {
-    "rviz": ("rviz2", "rviz2", ["-d", str(CONFIG / "rviz" / "resfit.rviz")]),
-    "rqt": (
-        "rqt_gui",
-        "rqt_gui",
-        ["--perspective-file", str(CONFIG / "rqt" / "resfit.perspective")],
-    ),
+    "rviz": ("rviz2", "rviz2", ["-d"], []),
+    # What the monitor listens to comes from an aggregator elsewhere; here nodes are few.
+    "rqt": ("rqt_gui", "rqt_gui", ["--perspective-file"], [("/diagnostics_agg", "/diagnostics")]),
 }
 DEBIAN = {
-    "rviz2": "ros-{ros}-rviz2",
-    "rqt_gui": "ros-{ros}-rqt ros-{ros}-rqt-plot ros-{ros}-rqt-robot-monitor",
+    "rviz2": ("rviz2",),
+    "rqt_gui": ("rqt-gui", "rqt-plot", "rqt-image-view", "rqt-robot-monitor"),
 }
 VIEWERS = ["none", *ROS_VIEWERS, "rerun", "foxglove"]
 
@@ -59,27 +55,46 @@ def viewers(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
+    viewer, recording = value("viewer"), value("record_mcap") == "true"
     # Only in simulation do messages tell where the things around the robot are.
     scene = {"scene": value("use_sim_time") == "true"}
-    viewer = value("viewer")
     found = []
-    if viewer in ("rviz", "foxglove"):
+    if viewer in ("rviz", "foxglove") or recording:
         found.append(node("markers", scene))
     if viewer == "rerun":
         to = {"to": ParameterValue(LaunchConfiguration("rerun_to"), value_type=str)}
         found.append(node("rerun_view", scene, to))
-    elif viewer == "foxglove":
+    if viewer == "foxglove":
         found.append(node("foxglove_view"))
-    elif viewer in ROS_VIEWERS:
-        found.append(ros_viewer(*ROS_VIEWERS[viewer]))
+    if viewer in ("rviz", "rqt", "foxglove") or recording:
+        # Here: a graph that nobody watches starts without them.
+        from resfit_rl.tasks import get_task
+        from resfit_viewing.viewer_files import write_viewer_files
+
+        # Topics of another task's cameras, or below a namespace, are other ones.
+        folder = Path(value("run_dir")).absolute() / "viewing"
+        try:
+            files = write_viewer_files(
+                folder,
+                get_task(value("task")),
+                context.launch_configurations.get("ros_namespace", ""),
+            )
+        except (OSError, ValueError) as error:
+            # The nodes will say the same.
+            return [LogInfo(msg=f"no files for viewers: {error}"), *found]
+        if viewer == "foxglove" or recording:
+            found.append(LogInfo(msg=f"layout for Foxglove: {files['foxglove']}"))
+        if viewer in ROS_VIEWERS:
+            found.append(ros_viewer(files[viewer], *ROS_VIEWERS[viewer]))
     return found
 
 
-def ros_viewer(package, executable, arguments):
+def ros_viewer(file, package, executable, arguments, remappings):
     try:
         get_package_share_directory(package)
     except PackageNotFoundError:
-        what = DEBIAN[package].format(ros=os.environ.get("ROS_DISTRO") or "kilted")
+        ros = os.environ.get("ROS_DISTRO") or "kilted"
+        what = " ".join(f"ros-{ros}-{name}" for name in DEBIAN[package])
         return LogInfo(
             msg=f"no {package} here, the graph goes on unwatched: sudo apt-get install {what}; or "
             "viewer:=rerun or foxglove, which need no ROS installation"
@@ -88,7 +103,8 @@ def ros_viewer(package, executable, arguments):
         package=package,
         executable=executable,
         name=executable,
-        arguments=arguments,
+        arguments=[*arguments, str(file)],
+        remappings=remappings,
         parameters=[parameters(use_sim_time=bool)],
         output="screen",
     )

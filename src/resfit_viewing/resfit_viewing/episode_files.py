@@ -1,10 +1,11 @@
 """One MCAP file an episode, of messages as they came over the wire; no ROS needed.
 
 A file grows under a name of its own and gets the episode's when that has ended: what is called
-`episode_000001.mcap` is whole. Others say what they are: `_aborted`, `_partial` (the recording began
-in the middle), `_interrupted` (it was cut off).
+`episode_000001.mcap` is whole. Others say what they are: `_aborted`, `_partial` (the recording
+began in the middle), `_interrupted` (it was cut off).
 """
 
+import contextlib
 import os
 import struct
 from collections import deque
@@ -221,10 +222,9 @@ class EpisodeFiles:
 
     def _close(self, ending: str) -> Path:
         assert self._file is not None and self._temporary is not None
-        try:
+        # A full disk was reported when it was written to.
+        with contextlib.suppress(OSError):
             self._file.close()
-        except OSError:
-            pass  # of a full disk, which was reported when it was written to
         path = _free(self._folder / file_name(self._episode_id, ending))
         os.replace(self._temporary, path)
         self._file = self._temporary = None

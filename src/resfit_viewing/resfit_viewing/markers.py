@@ -10,22 +10,22 @@ from std_msgs.msg import Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 
 from resfit_interfaces.msg import ActionCommand, ExecutedAction, SafetyStatus
-from resfit_rl.robots.vega import RobotDescriptionError
-from resfit_rl.simulation import SimulationError
 from resfit_rl.tasks import get_task
 from resfit_ros import qos
 from resfit_ros.conversions import (
+    ConversionError,
     array_to_pose,
     joint_positions,
     ns_to_stamp,
     stamp_to_ns,
     wrench_to_array,
 )
-from resfit_ros.parameters import ConfigurationError, declare
-from resfit_viewing.arrows import ActionArrows, Arrow, StepArrows, safety_text, wrench_arrows
+from resfit_ros.parameters import declare
+from resfit_viewing.arrows import Arrow, StepArrows, safety_text
+from resfit_viewing.drawing import declare_drawing
 from resfit_viewing.marker_messages import arrow_marker, text_marker
 from resfit_viewing.observer import Observer, run_observer
-from resfit_viewing.robot import shown_robot, vega_urdf
+from resfit_viewing.robot import vega_urdf
 from resfit_viewing.topics import TRANSFORMS, transform_message
 
 _PERIOD = 0.1  # s of wall time between publications while no step is made
@@ -38,36 +38,10 @@ class Markers(Observer):
     def __init__(self) -> None:
         super().__init__("markers")
         self._task = get_task(declare(self, "task", str, "task, for example square"))
-        scene = declare(
-            self,
-            "scene",
-            True,
-            "Whether the robot stands in its simulation's scene; false: Vega by itself.",
-        )
         self._frame = declare(self, "world_frame", "world", "Frame of all markers.")
-        action_scale = declare(
-            self,
-            "action_scale",
-            6.0,
-            "Length of an action's arrow over the way that it asks for.",
-            range=(0.1, 1000.0),
-        )
-        self._force_scale = declare(
-            self, "force_scale", 0.005, "Length of a force's arrow, m per N.", range=(0.0, 10.0)
-        )
-        self._torque_scale = declare(
-            self,
-            "torque_scale",
-            0.05,
-            "Length of a torque's arrow, m per N m.",
-            range=(0.0, 10.0),
-        )
-        try:
-            self._robot = shown_robot(self._task, scene)
-            description = vega_urdf() if self._task.joint_actions else ""
-        except (RobotDescriptionError, SimulationError) as error:
-            raise ConfigurationError(str(error)) from None
-        self._arrows = ActionArrows(self._robot, action_scale)
+        self._drawing = declare_drawing(self, self._task)
+        self._robot = self._drawing.robot
+        description = vega_urdf() if self._task.joint_actions else ""
         self._numbers: dict[str, int] = {}
         self._markers: dict[tuple[str, int], Marker] = {}
         self._changed = False
@@ -102,21 +76,22 @@ class Markers(Observer):
         return self.create_publisher(kind, "/tf", TRANSFORMS)
 
     def _on_joints(self, message: JointState) -> None:
-        joints = joint_positions(message)
-        self._arrows.observe(stamp_to_ns(message.header.stamp), joints)
+        try:
+            joints = joint_positions(message)
+        except ConversionError as error:
+            self.report(str(error))
+            return
+        self._drawing.actions.observe(stamp_to_ns(message.header.stamp), joints)
         self._robot.move(joints)
         stamp = message.header.stamp
         for wrist, wrench in self._wrenches.items():
-            self._show(
-                wrench_arrows(self._robot, wrist, wrench, self._force_scale, self._torque_scale),
-                stamp,
-            )
+            self._show(self._drawing.wrench(wrist, wrench), stamp)
         if self._transforms is not None:
             self._publish_transforms(stamp)
 
     def _on_command(self, message: ActionCommand) -> None:
         self._show_step(
-            lambda: self._arrows.command(
+            lambda: self._drawing.actions.command(
                 stamp_to_ns(message.header.stamp),
                 message.episode_id,
                 message.step,
@@ -127,7 +102,7 @@ class Markers(Observer):
 
     def _on_executed(self, message: ExecutedAction) -> None:
         self._show_step(
-            lambda: self._arrows.executed(
+            lambda: self._drawing.actions.executed(
                 message.episode_id, message.step, message.action, message.held
             )
         )

@@ -19,8 +19,6 @@ from resfit_interfaces.msg import (
     PrivilegedState,
     SafetyStatus,
 )
-from resfit_rl.robots.vega import RobotDescriptionError
-from resfit_rl.simulation import SimulationError
 from resfit_rl.tasks import get_task
 from resfit_ros import qos
 from resfit_ros.conversions import (
@@ -32,10 +30,10 @@ from resfit_ros.conversions import (
     wrench_to_array,
 )
 from resfit_ros.parameters import ConfigurationError, declare
-from resfit_viewing.arrows import ActionArrows, StepArrows, wrench_arrows
+from resfit_viewing.arrows import StepArrows
+from resfit_viewing.drawing import declare_drawing
 from resfit_viewing.episode_names import OUTCOMES, STATES
 from resfit_viewing.observer import Observer, run_observer
-from resfit_viewing.robot import shown_robot
 
 APPLICATION = "resfit"
 
@@ -53,39 +51,13 @@ class RerunView(Observer):
             "spawn: open Rerun's viewer here; rerun+http://HOST:9876/proxy: a viewer there; "
             "a path that ends in .rrd: a file",
         )
-        scene = declare(
-            self,
-            "scene",
-            True,
-            "Whether the robot stands in its simulation's scene; false: Vega by itself.",
-        )
-        action_scale = declare(
-            self,
-            "action_scale",
-            6.0,
-            "Length of an action's arrow over the way that it asks for.",
-            range=(0.1, 1000.0),
-        )
-        self._force_scale = declare(
-            self, "force_scale", 0.005, "Length of a force's arrow, m per N.", range=(0.0, 10.0)
-        )
-        self._torque_scale = declare(
-            self,
-            "torque_scale",
-            0.05,
-            "Length of a torque's arrow, m per N m.",
-            range=(0.0, 10.0),
-        )
         open_ = _opener(to)
-        try:
-            self._robot = shown_robot(self._task, scene)
-        except (RobotDescriptionError, SimulationError) as error:
-            raise ConfigurationError(str(error)) from None
+        self._drawing = declare_drawing(self, self._task)
+        self._robot = self._drawing.robot
         open_()
         from resfit_viewing.rerun_recording import RerunRecording
 
         self._recording = RerunRecording(self._robot, self._task.cameras)
-        self._arrows = ActionArrows(self._robot, action_scale)
         self._objects: dict[str, np.ndarray] = {}
         self._wrenches: dict[str, np.ndarray] = {}
         self._lines = dict.fromkeys(("task", "episode", "outcomes", "policy", "learner"), "")
@@ -139,13 +111,11 @@ class RerunView(Observer):
 
     def _on_joints(self, message: JointState) -> None:
         joints = joint_positions(message)
-        self._arrows.observe(stamp_to_ns(message.header.stamp), joints)
+        self._drawing.actions.observe(stamp_to_ns(message.header.stamp), joints)
         self._robot.move(joints, self._objects)
         self._recording.robot()
         for wrist, wrench in self._wrenches.items():
-            self._recording.arrows(
-                wrench_arrows(self._robot, wrist, wrench, self._force_scale, self._torque_scale)
-            )
+            self._recording.arrows(self._drawing.wrench(wrist, wrench))
 
     def _on_command(self, message: ActionCommand) -> None:
         self._recording.values(
@@ -153,7 +123,7 @@ class RerunView(Observer):
         )
         self._lines["policy"] = f"version {message.policy_version}, step {message.step}"
         self._show(
-            self._arrows.command(
+            self._drawing.actions.command(
                 stamp_to_ns(message.header.stamp),
                 message.episode_id,
                 message.step,
@@ -166,7 +136,9 @@ class RerunView(Observer):
         if message.fault:
             self._recording.event(f"step {message.step} refused: {message.reason}", "ERROR")
         self._show(
-            self._arrows.executed(message.episode_id, message.step, message.action, message.held)
+            self._drawing.actions.executed(
+                message.episode_id, message.step, message.action, message.held
+            )
         )
 
     def _show(self, step: StepArrows | None) -> None:
