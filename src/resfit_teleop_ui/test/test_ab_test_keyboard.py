@@ -100,7 +100,7 @@ def start(start_process, tmp_path):
 
 def test_a_test_at_the_keyboard(supervisor, policy, start, tmp_path):
     labeler = start()
-    labeler.wait_for("> round 1, first; space to roll out", timeout=60.0)
+    labeler.wait_for("> round 1, first; space to roll out", timeout=90.0)
     policy.wait_for(1)
     at = 0
 
@@ -174,6 +174,6 @@ def test_a_test_at_the_keyboard(supervisor, policy, start, tmp_path):
 
 def test_what_cannot_be_compared_is_refused(start, tmp_path):
     labeler = start(policy_b="act")
+    labeler.wait_for("parameter 'policy_b': expected base, run:DIR or weights:FILE", timeout=90.0)
     assert labeler.exit_code() == 1
-    labeler.wait_for("parameter 'policy_b': expected base, run:DIR or weights:FILE")
     assert not (tmp_path / "test/record.jsonl").exists()
