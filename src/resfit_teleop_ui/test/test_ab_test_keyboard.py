@@ -24,6 +24,7 @@ from resfit_ros import conversions, qos
 CONFIG = Path(__file__).parents[3] / "config/agents/cpu.yaml"
 TASK = get_task("square")
 BASE = "scripted:square:1"
+WAIT = 200.0  # s for what imports torch or draws a report, on a machine that does much else
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def start(start_process, tmp_path):
 
 def test_a_test_at_the_keyboard(supervisor, policy, start, tmp_path):
     labeler = start()
-    labeler.wait_for("> round 1, first; space to roll out", timeout=90.0)
+    labeler.wait_for("> round 1, first; space to roll out", timeout=WAIT)
     policy.wait_for(1)
     at = 0
 
@@ -157,7 +158,7 @@ def test_a_test_at_the_keyboard(supervisor, policy, start, tmp_path):
     labeler.press("s")
     at = labeler.wait_for(r"> round 2: A \w+, B \w+, [AB] was first; so far A \d, B \d of 1;", at)
     labeler.press("q")
-    assert labeler.exit_code() == 0
+    assert labeler.exit_code(WAIT) == 0
 
     found = verify(tmp_path / "test")
     (round_,) = found.rounds
@@ -174,6 +175,6 @@ def test_a_test_at_the_keyboard(supervisor, policy, start, tmp_path):
 
 def test_what_cannot_be_compared_is_refused(start, tmp_path):
     labeler = start(policy_b="act")
-    labeler.wait_for("parameter 'policy_b': expected base, run:DIR or weights:FILE", timeout=90.0)
+    labeler.wait_for("parameter 'policy_b': expected base, run:DIR or weights:FILE", timeout=WAIT)
     assert labeler.exit_code() == 1
     assert not (tmp_path / "test/record.jsonl").exists()
