@@ -13,6 +13,8 @@ NODES = {
     "learner": "resfit_learner",
     "auto_labeler": "resfit_teleop_ui",
     "keyboard_labeler": "resfit_teleop_ui",
+    "ab_test_auto": "resfit_teleop_ui",
+    "ab_test_keyboard": "resfit_teleop_ui",
     "vega_driver": "resfit_vega",
     "zed_camera": "resfit_cameras",
     "opencv_camera": "resfit_cameras",
@@ -24,12 +26,15 @@ NODES = {
 # Modules whose parameters a node has besides those of its own.
 _CAMERA = "resfit_cameras/resfit_cameras/camera_node.py"
 _DRAWING = "resfit_viewing/resfit_viewing/drawing.py"
+_BLIND_ROUNDS = "resfit_teleop_ui/resfit_teleop_ui/blind_rounds.py"
 _TIMING = "resfit_ros/resfit_ros/observation.py"
 SHARED = {
     "zed_camera": _CAMERA,
     "opencv_camera": _CAMERA,
     "rerun_view": _DRAWING,
     "markers": _DRAWING,
+    "ab_test_auto": _BLIND_ROUNDS,
+    "ab_test_keyboard": _BLIND_ROUNDS,
     "policy": _TIMING,
     "episode_recorder": _TIMING,
 }

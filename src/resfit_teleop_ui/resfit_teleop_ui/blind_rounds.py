@@ -8,6 +8,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 
 from resfit_interfaces.msg import ActionCommand, EpisodeState, EpisodeStored, PolicyWeights
 from resfit_rl.ab_test import BlindTest, BlindTestError, CommitmentError, RecordError, Terms, Turn
+from resfit_rl.ab_test.blind_test import Policy
 from resfit_rl.ab_test.policies import keep_weights, parse_policy
 from resfit_rl.ab_test.report import TEXT, start_file, write_report
 from resfit_rl.ab_test.simulated import write_pictures
@@ -34,9 +35,9 @@ class BlindRounds:
         """Declares the test's parameters on `node`; ValueError when the test cannot be run."""
         self._node = node
         task = get_task(declare(node, "task", str, "Task, by name."))
-        given = {
-            name: declare(node, f"policy_{name}", default, "base, run:DIR or weights:FILE.")
-            for name, default in (("a", "base"), ("b", str))
+        given: dict[Policy, str] = {
+            "a": declare(node, "policy_a", "base", "base, run:DIR or weights:FILE."),
+            "b": declare(node, "policy_b", str, "base, run:DIR or weights:FILE."),
         }
         kind = declare(node, "base_policy", "act", "The policy node's.", choices=BASE_POLICIES)
         path = declare(node, "base_policy_path", "", "The policy node's.")

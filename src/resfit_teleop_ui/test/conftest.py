@@ -210,8 +210,8 @@ class Process:
         )
         return after + re.search(pattern, self.output[after:]).end()
 
-    def exit_code(self):
-        return self.process.wait(15.0)
+    def exit_code(self, timeout=15.0):
+        return self.process.wait(timeout)
 
     def destroy(self):
         if self.process.poll() is None:

@@ -1,5 +1,6 @@
 """A blind A/B test at a keyboard, before the supervisor's services."""
 
+import contextlib
 import os
 import pty
 from pathlib import Path
@@ -23,6 +24,7 @@ from resfit_ros import conversions, qos
 CONFIG = Path(__file__).parents[3] / "config/agents/cpu.yaml"
 TASK = get_task("square")
 BASE = "scripted:square:1"
+WAIT = 200.0  # s for what imports torch or draws a report, on a machine that does much else
 
 
 @pytest.fixture
@@ -99,39 +101,33 @@ def start(start_process, tmp_path):
 
 def test_a_test_at_the_keyboard(supervisor, policy, start, tmp_path):
     labeler = start()
-    labeler.wait_for("> round 1, first; space to roll out", timeout=60.0)
+    labeler.wait_for("> round 1, first; space to roll out", timeout=WAIT)
     policy.wait_for(1)
     at = 0
 
-    def roll_out(version, acting=None):
+    def space_until(pattern):
+        """Diagnostics may take a moment to arrive."""
         nonlocal at
+        for _ in range(20):
+            labeler.press(" ")
+            with contextlib.suppress(AssertionError):
+                at = labeler.wait_for(pattern, at, timeout=1.0)
+                return
+        raise AssertionError(f"expected {pattern!r} in {labeler.output[at:]!r}")
+
+    def roll_out(version, acting=None):
+        """The request for an episode in which the weights of `acting` act."""
         policy.wait_for(version)
         policy.tell(version)
         before = len(supervisor.calls)
-        # The diagnostics may take a moment to arrive.
-        for _ in range(20):
-            labeler.press(" ")
-            try:
-                at = labeler.wait_for(r"> episode \d+ started", at, timeout=1.0)
-                break
-            except AssertionError:
-                continue
+        space_until(r"> episode \d+ started")
         policy.act(version if acting is None else acting)
         return supervisor.calls[before]
 
     # Not before the policy node has the weights of this turn, and acts without noise.
-    labeler.press(" ")
-    at = labeler.wait_for(r"> not yet: policy node: base_policy: expected .*, found nothing", at)
+    space_until(r"> not yet: policy node: base_policy: expected .*, found nothing")
     policy.tell(1, noise="explore")
-    for _ in range(20):
-        labeler.press(" ")
-        if "noise: expected none, found explore" in labeler.output:
-            break
-        labeler.process.poll()
-        try:
-            at = labeler.wait_for("noise: expected none, found explore", at, timeout=1.0)
-        except AssertionError:
-            continue
+    space_until("noise: expected none, found explore")
     assert not supervisor.calls
 
     # A rollout that other weights acted in, and one that was aborted, are repeated.
@@ -162,7 +158,7 @@ def test_a_test_at_the_keyboard(supervisor, policy, start, tmp_path):
     labeler.press("s")
     at = labeler.wait_for(r"> round 2: A \w+, B \w+, [AB] was first; so far A \d, B \d of 1;", at)
     labeler.press("q")
-    assert labeler.exit_code() == 0
+    assert labeler.exit_code(WAIT) == 0
 
     found = verify(tmp_path / "test")
     (round_,) = found.rounds
@@ -179,6 +175,6 @@ def test_a_test_at_the_keyboard(supervisor, policy, start, tmp_path):
 
 def test_what_cannot_be_compared_is_refused(start, tmp_path):
     labeler = start(policy_b="act")
+    labeler.wait_for("parameter 'policy_b': expected base, run:DIR or weights:FILE", timeout=WAIT)
     assert labeler.exit_code() == 1
-    labeler.wait_for("parameter 'policy_b': expected base, run:DIR or weights:FILE")
     assert not (tmp_path / "test/record.jsonl").exists()
