@@ -269,7 +269,7 @@ class RelayedGraph:
             qos.SENSOR,
         )  # fmt: skip
 
-    def start(self, steps: int = 3, timeout: float = 90.0) -> int:
+    def start(self, steps: int = 3, timeout: float = 200.0) -> int:
         """Start an episode as soon as all are ready; returns once it has made some steps."""
 
         def accepted() -> bool:

@@ -257,6 +257,30 @@ def test_a_clock_that_jumps_back(graph):
     assert len(graph.errors) == 1 and graph.observations[1][0] == 1_000_000_000
 
 
+def test_a_frozen_camera_is_named_once_the_robot_has_moved_and_mended_by_another_picture():
+    graph = Graph(max_identical=4)
+    try:
+        same = [256 * k for k in range(1, 9)]  # the picture is that of the stamp's last 8 bits
+        for k, stamp in enumerate(same[:6]):
+            graph.send(stamp, joint=0.001 * k)
+        graph.until(lambda: len(graph.observations) == 6)
+        assert not graph.errors  # at rest the same picture is none
+        graph.send(same[6], joint=0.2)
+        graph.until(lambda: graph.errors)
+        assert graph.errors[0] == (
+            "camera agentview, robot0_eye_in_hand: frozen: expected another picture, found the "
+            "same one in 7 observations while a joint moved 0.20 rad or m"
+        )
+        # The driver sends the observation again while it waits: no other one, and no better one.
+        graph.send(same[6], joint=0.2)
+        graph.until(lambda: len(graph.errors) == 2)
+        assert "in 7 observations" in graph.errors[1] and len(graph.observations) == 6
+        graph.send(same[7] + 1, joint=0.2)
+        graph.until(lambda: len(graph.observations) == 7)
+    finally:
+        graph.close()
+
+
 def test_cameras_with_a_clock_of_their_own():
     """Pictures of the right age, the stamp is the driver's; who listens later gets the same."""
     milliseconds = 1_000_000

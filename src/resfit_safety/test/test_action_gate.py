@@ -71,7 +71,13 @@ def test_a_good_command_passes_unchanged():
         (command((1.1, 1.0)), {}, "fault", r"action x: expected a value in \[-1, 1\], found 1.1"),
         (command((0.5, -0.1)), {}, "fault", r"action gripper: expected a value in \[0, 1\]"),
         (command((0.6, 1.0)), {}, "fault", "action x: .* change of at most 0.5 from 0, found 0.6"),
-        (None, {}, "hold", "no command for step 7 yet"),
+        (None, {}, "hold", "no command for step 7 yet$"),
+        (
+            None,
+            {"policy_error": "camera a: frozen"},
+            "hold",
+            "no command for step 7 yet: policy: camera a: frozen",
+        ),
         (command(), {"episode_id": 0}, "hold", "no episode is running"),
         (
             command(),
