@@ -190,7 +190,7 @@ class Learner:
             owed = min(max_updates - (self.updates - before), self.updates_owed)
             try:
                 self.metrics |= self.agent.update(
-                    self.buffer, max(1, min(blocks, owed // self.config.utd_ratio))
+                    self.buffer, max(1, min(blocks, owed // self.config.updates_per_block))
                 )
             except DivergedError:
                 self._diverged = True

@@ -403,7 +403,12 @@ class TrainingRun:
         self._printed = now
         learner = self._learner
         self._progress.point(learner.environment_steps, learner.updates)
-        line = self._progress.line(learner.phase, learner.environment_steps, learner.updates)
+        line = self._progress.line(
+            learner.phase,
+            learner.environment_steps,
+            learner.updates,
+            learner.agent.updates_owed(self._target, learner.buffer),
+        )
         if under_way := self._evaluator.under_way:
             line += f"  [{under_way}]"
         self._log(line)
