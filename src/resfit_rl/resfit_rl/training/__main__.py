@@ -90,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-steps", type=_positive, help="of an episode (None: the task's)")
     add("--steps", type=_positive, help="control steps of the run (None: the configuration's)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where networks are trained")
+    add(
+        "--speed-ups",
+        type=_truth,
+        default=True,
+        help="of a GPU: bfloat16, torch.compile, CUDA graph",
+    )
     add("--collector-device", choices=("cpu", "cuda"), help="where they act (None: as --device)")
     add("--threads", type=_positive, default=1, help="CPU threads of each process")
     add("--overlap", type=_truth, default=True, help="collect while updates are made; else in turn")
@@ -146,6 +152,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         image_size=tuple(options.image_size),
         max_steps=options.max_steps,
         device=options.device,
+        speed_ups=options.speed_ups,
         collector_device=options.collector_device or options.device,
         threads=options.threads,
         environments=options.environments,
