@@ -144,7 +144,7 @@ def _train(arguments: Sequence[str], log: Path) -> None:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     # Here, as it brings torch, and its errors are the run's.
-    from resfit_rl.training.__main__ import main
+    from resfit_rl.training.command import main
 
     sys.exit(main(arguments))
 
