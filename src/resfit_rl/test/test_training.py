@@ -1,6 +1,7 @@
 """./resfit train: collecting, learning and evaluating in processes, killed and gone on with."""
 
 import dataclasses
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -160,6 +161,9 @@ def test_a_run_is_not_mixed_with_another_seeds(tmp_path, capsys):
 def test_what_is_missing_is_named(tmp_path, capsys):
     assert main(arguments(tmp_path, demonstrations=tmp_path / "nowhere")) == 1
     assert "nowhere, found none (./resfit demos task:=can_state" in capsys.readouterr().err
+    if importlib.util.find_spec("wandb") is None:
+        assert main(arguments(tmp_path, wandb="project")) == 1
+        assert "wandb: expected the package wandb, found none" in capsys.readouterr().err
     assert main(arguments(tmp_path, base_policy_path=tmp_path / "no_model")) == 1
     assert "no_model" in capsys.readouterr().err
     assert main(arguments(tmp_path, agent_config=tmp_path / "no.yaml")) == 1

@@ -7,6 +7,7 @@ graph's. A run that ended early goes on when the same command is given again.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -136,6 +137,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     for device in (options.device, options.collector_device):
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: expected a CUDA device, found none")
+    if options.wandb and importlib.util.find_spec("wandb") is None:
+        raise ValueError("wandb: expected the package wandb, found none (pip install wandb)")
     if not options.overlap and options.environments > 1:
         raise ValueError(f"environments: expected 1 without overlap, found {options.environments}")
     return Settings(
