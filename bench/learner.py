@@ -146,7 +146,7 @@ def block_cost(config: AgentConfig) -> tuple[float, float]:
     # Adam reads weight, gradient and both moments and writes three of them; the gradient is
     # written once; the target is read and written, the weight read.
     traffic = 4 + 3 + 1 + 3
-    updates = config.utd_ratio
+    updates = config.updates_per_block
     total = flops[0] * (updates - 1) + flops[1]
     return float(total), float(updates * (traffic * critic + frames) + traffic * actor)
 
@@ -158,12 +158,12 @@ def learning(config: AgentConfig, device: str, episodes: int, seconds: float) ->
     speed = Speed.of(torch.device(device))
     peak, bandwidth = hardware(device, speed)
     flops, least_bytes = block_cost(config)
-    floor = max(flops / peak, least_bytes / bandwidth) / config.utd_ratio
+    floor = max(flops / peak, least_bytes / bandwidth) / config.updates_per_block
     bound = "operations" if flops / peak > least_bytes / bandwidth else "bytes"
     print(
         f"measured here: {peak / 1e12:.3g} TFLOP/s, {bandwidth / 1e9:.3g} GB/s; a block of "
-        f"{config.utd_ratio}: {flops / 1e9:.3g} GFLOP, {least_bytes / 1e9:.3g} GB at least; "
-        f"the floor is of {bound}: {1 / floor:.4g} updates/s"
+        f"{config.updates_per_block}: {flops / 1e9:.3g} GFLOP, {least_bytes / 1e9:.3g} GB at "
+        f"least; the floor is of {bound}: {1 / floor:.4g} updates/s"
     )
     rows: list[list[str]] = []
     first = 0.0
@@ -205,18 +205,18 @@ def learning(config: AgentConfig, device: str, episodes: int, seconds: float) ->
     generator = torch.Generator().manual_seed(0)
 
     def plain() -> int:
-        for k in range(config.utd_ratio):
+        for k in range(config.updates_per_block):
             index = at_hand.draw(generator, config.batch_size, config.offline_fraction)
             drawn = draw(generator, config, SPEC, 1).of(0)
             batch = at_hand.gather(index.to(at_hand.device))
-            reference.update(batch, drawn, k == config.utd_ratio - 1)
-        return config.utd_ratio
+            reference.update(batch, drawn, k == config.updates_per_block - 1)
+        return config.updates_per_block
 
     plain()
     add("the plain reference", rate(plain, device, seconds))
     table(
         f"Critic updates a second (batch {config.batch_size}, {config.ensemble_size} heads, the "
-        f"actor's update at every {config.utd_ratio}th)",
+        f"actor's update at every {config.updates_per_block}th)",
         ["", "updates/s", "ratio", "share of the floor"],
         rows,
     )

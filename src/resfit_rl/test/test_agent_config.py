@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,9 @@ def test_a_files_base(tmp_path):
         (("gamma: 0.99", ""), "gamma: expected a value, found none"),
         (("gamma: 0.99", "gama: 0.99"), "gama: unknown key"),
         (("gamma: 0.99", "gamma: 0.99\ngamma: 0.9"), "gamma: expected once, found twice"),
+        (("utd_ratio: 1", "utd_ratio: 1.5"), "utd_ratio: expected an integer >= 1, or one over"),
+        (("utd_ratio: 1", "utd_ratio: 0.4"), "utd_ratio: expected an integer >= 1, or one over"),
+        (("utd_ratio: 1", "utd_ratio: 0"), "utd_ratio: expected an integer >= 1, or one over"),
         (("n_step: 3", "n_step: 3.5"), "n_step: expected int, found float 3.5"),
         (("actor_lr: 1.0e-4", "actor_lr: 1e-4"), "write 1.0e-4"),
         (("target_subset: 2", "target_subset: 11"), "at most ensemble_size = 10, found 11"),
@@ -100,6 +104,28 @@ def test_a_wrong_value_is_named(tmp_path, change, message):
     with pytest.raises(ValueError, match=message) as info:
         load_agent_config(path)
     assert str(path) in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "per_block", "of_7_steps"), [(0.5, 1, 3), (0.333, 1, 2), (1, 1, 7), (4, 4, 28)]
+)
+def test_updates_for_steps(ratio, per_block, of_7_steps):
+    config = dataclasses.replace(load_agent_config(AGENTS / "cpu.yaml"), utd_ratio=ratio)
+    assert (config.updates_per_block, config.updates_for(7)) == (per_block, of_7_steps)
+
+
+@pytest.mark.parametrize("agent", ["rlpd", "rlpd_default", "ibrl", "filtered_bc", "residual_ppo"])
+def test_a_baseline_at_a_tasks_values(agent):
+    own = load_agent_config(AGENTS / f"{agent}.yaml")
+    config = load_agent_config(AGENTS / f"{agent}.yaml", root=AGENTS / "coffee.yaml")
+    # What the baseline's file, or the one between, says.
+    kept = {"rlpd": "tau", "rlpd_default": "n_step", "ibrl": "residual_scale"}
+    key = kept.get(agent, "actor_lr")
+    assert getattr(config, key) == getattr(own, key) and config.algorithm == own.algorithm
+    # What the task's says.
+    assert (config.gamma, config.offline_episodes) == (0.995, 1000)
+    assert own.gamma == 0.99
+    assert config.n_step == (1 if agent == "rlpd_default" else 5)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -80,7 +80,8 @@ def run_reference(reference, seed, updates):
     done = 0
     while done < updates:
         left = config.critic_warmup_updates - done
-        count = min(config.utd_ratio, left) if left > 0 else config.utd_ratio
+        per_block = config.updates_per_block
+        count = min(per_block, left) if left > 0 else per_block
         index = [buffer.draw(generator, config.batch_size, 0.5) for _ in range(count)]
         drawn = draw(generator, config, SPEC, count)
         for k in range(count):

@@ -15,6 +15,7 @@ from resfit_rl.agent.residual_policy import ResidualPolicy
 from resfit_rl.agent.residual_ppo import ResidualPPO, ResidualPPOPolicy
 from resfit_rl.agent.residual_td3 import ResidualTD3
 from resfit_rl.agent.spec import AgentSpec
+from resfit_rl.agent.speed import Speed
 
 _CLASSES: dict[str, tuple[Any, type[ResidualPolicy]]] = {
     "residual_td3": (ResidualTD3, ResidualPolicy),
@@ -30,9 +31,16 @@ def make_agent(
     normaliser: Normaliser,
     seed: int,
     device: torch.device | str = "cpu",
+    speed: Speed | None = None,
 ) -> Agent:
-    """The agent of the configuration's algorithm."""
-    agent: Agent = _CLASSES[config.algorithm][0](config, spec, normaliser, seed, device)
+    """The agent of the configuration's algorithm.
+
+    Args:
+        speed: of an off-policy algorithm; None for what suits the device.
+    """
+    kind = _CLASSES[config.algorithm][0]
+    further = {"speed": speed} if issubclass(kind, ResidualTD3) else {}
+    agent: Agent = kind(config, spec, normaliser, seed, device, **further)
     return agent
 
 

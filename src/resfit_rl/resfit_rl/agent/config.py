@@ -32,7 +32,9 @@ class AgentConfig:
     offline_fraction: float  # share of a batch that comes from demonstrations
     buffer_capacity: int  # online transitions kept
     # Learning.
-    utd_ratio: int  # critic updates per control step; the actor learns at every utd_ratio-th
+    # Critic updates per control step: an integer, with the actor learning at every utd_ratio-th, or
+    # one over an integer (0.5: an update at every second step), with the actor at each.
+    utd_ratio: float
     n_step: int
     gamma: float
     tau: float  # Polyak rate of the target networks
@@ -68,6 +70,17 @@ class AgentConfig:
     def __post_init__(self) -> None:
         for key, problem in _problems(self):
             raise ValueError(f"{key}: {problem}")
+
+    @property
+    def updates_per_block(self) -> int:
+        """Critic updates for each one of the actor."""
+        return max(1, round(self.utd_ratio))
+
+    def updates_for(self, steps: int) -> int:
+        """Critic updates that `steps` control steps after the warm-up ask for."""
+        if self.utd_ratio >= 1.0:
+            return self.updates_per_block * steps
+        return steps // round(1.0 / self.utd_ratio)
 
     def as_dict(self) -> dict[str, int | float | bool | str]:
         """Plain values by name, for checkpoints and policy files."""
@@ -112,7 +125,7 @@ ALGORITHMS: dict[str, type[AgentConfig]] = {
 
 _POSITIVE_INTS = (
     "total_steps",
-    "batch_size", "buffer_capacity", "utd_ratio", "n_step", "ensemble_size", "target_subset",
+    "batch_size", "buffer_capacity", "n_step", "ensemble_size", "target_subset",
     "embed_dim", "encoder_heads", "encoder_mlp_ratio", "spatial_dim", "critic_hidden_dim",
     "critic_hidden_layers", "actor_feature_dim", "actor_hidden_dim", "actor_hidden_layers",
 )  # fmt: skip
@@ -144,6 +157,11 @@ def _problems(config: AgentConfig) -> list[tuple[str, str]]:
         need(0.0 < getattr(config, key) < math.inf, key, "a finite number > 0")
     for key in _NATURAL_FLOATS:
         need(0.0 <= getattr(config, key) < math.inf, key, "a finite number >= 0")
+    need(
+        _is_utd_ratio(config.utd_ratio),
+        "utd_ratio",
+        "an integer >= 1, or one over an integer",
+    )
     need(0.0 <= config.offline_fraction <= 1.0, "offline_fraction", "a number in [0, 1]")
     need(0.0 < config.gamma <= 1.0, "gamma", "a number in (0, 1]")
     need(0.0 < config.tau <= 1.0, "tau", "a number in (0, 1]")
@@ -160,6 +178,13 @@ def _problems(config: AgentConfig) -> list[tuple[str, str]]:
             f"a multiple of encoder_heads = {config.encoder_heads}",
         )
     return found
+
+
+def _is_utd_ratio(value: float) -> bool:
+    if 1.0 <= value < math.inf:
+        return value == round(value)
+    # One third in three digits is meant as such.
+    return 0.0 < value < 1.0 and abs(1.0 / value - round(1.0 / value)) < 0.01
 
 
 def load_agent_config(path: Path | str, root: Path | str | None = None) -> AgentConfig:

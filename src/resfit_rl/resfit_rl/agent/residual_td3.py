@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class ResidualTD3(Agent):
     """ResFiT's agent; without a base policy and with a residual scale of 1 it is RLPD's.
 
-    An update is one of the critics; a block is `utd_ratio` of them and one of the actor, or critics
-    alone until `critic_warmup_updates` are made. The encoder learns from the critics' loss only and
-    has no target copy; the actor sees detached features.
+    An update is one of the critics; a block is `updates_per_block` of them and one of the actor, or
+    critics alone until `critic_warmup_updates` are made. The encoder learns from the critics' loss
+    only and has no target copy; the actor sees detached features.
 
     Nothing in a block is read by the CPU: its random numbers are drawn before, its metrics read
     after it, those of one block while the next one is under way.
@@ -85,7 +85,7 @@ class ResidualTD3(Agent):
         if not replay.online_transitions + replay.offline_transitions:
             return 0
         steps = min(environment_steps, self.config.total_steps) - self.config.warmup_steps
-        due = self.config.critic_warmup_updates + self.config.utd_ratio * max(0, steps)
+        due = self.config.critic_warmup_updates + self.config.updates_for(max(0, steps))
         return max(0, due - self.updates)
 
     def update(self, replay: ReplayBuffer, blocks: int = 1) -> dict[str, float]:
@@ -99,7 +99,8 @@ class ResidualTD3(Agent):
         metrics: dict[str, float] = {}
         for _ in range(blocks):
             left = self.config.critic_warmup_updates - self.updates
-            updates = min(self.config.utd_ratio, left) if left > 0 else self.config.utd_ratio
+            per_block = self.config.updates_per_block
+            updates = min(per_block, left) if left > 0 else per_block
             values = self._start(replay, updates, learn_actor=left <= 0)
             block = (self.updates, updates, left <= 0, values)
             self.updates += updates

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import yaml
 
@@ -88,7 +88,7 @@ def dataclass_from_mapping[T](raw: dict[Any, Any], kind: type[T], where: str) ->
         value = raw[key]
         if expected is float and type(value) is int:
             value = float(value)
-        if type(value) is not expected:
+        if type(value) is not (get_origin(expected) or expected):
             hint = ""
             if expected is float and isinstance(value, str):
                 hint = " (YAML reads 1e-4 as text: write 1.0e-4)"

@@ -18,6 +18,7 @@ from resfit_rl.agent.config import AgentConfig
 from resfit_rl.agent.normaliser import Normaliser
 from resfit_rl.agent.residual_policy import PolicyFileError
 from resfit_rl.agent.spec import AgentSpec
+from resfit_rl.agent.speed import Speed
 from resfit_rl.episode_store import CorruptEpisodeError, Episode, EpisodeStore
 from resfit_rl.episode_store.atomic_file import remove_leftovers
 from resfit_rl.learning.checkpoint import CheckpointError, read_newest_checkpoint, write_checkpoint
@@ -62,6 +63,7 @@ class Learner:
         seed: int,
         device: torch.device | str = "cpu",
         keep_weights: int = KEEP,
+        speed: Speed | None = None,
     ) -> None:
         """
         Args:
@@ -70,6 +72,7 @@ class Learner:
             offline: demonstrations with base actions; with none the action limits of the robot
                 scale the actions, and the state stays as it is.
             keep_weights: versions of the weights that stay on disk.
+            speed: see make_agent.
 
         Raises:
             ValueError: a demonstration that does not fit `spec`.
@@ -86,7 +89,7 @@ class Learner:
             if offline
             else Normaliser.from_spec(spec)
         )
-        self.agent = make_agent(config, spec, normaliser, seed, device)
+        self.agent = make_agent(config, spec, normaliser, seed, device, speed)
         at = _replay_device(self.agent.device, spec, config.buffer_capacity, offline)
         self.buffer = ReplayBuffer(
             spec, config.buffer_capacity, config.n_step, config.gamma, offline, at,
@@ -190,7 +193,7 @@ class Learner:
             owed = min(max_updates - (self.updates - before), self.updates_owed)
             try:
                 self.metrics |= self.agent.update(
-                    self.buffer, max(1, min(blocks, owed // self.config.utd_ratio))
+                    self.buffer, max(1, min(blocks, owed // self.config.updates_per_block))
                 )
             except DivergedError:
                 self._diverged = True

@@ -14,9 +14,6 @@ class Curves:
         first_step: points from here on, of an attempt that was killed, are hidden.
         wandb: project; None for none.
         config: of the run, recorded with W&B.
-
-    Raises:
-        ValueError: W&B is asked for and not installed.
     """
 
     def __init__(
@@ -46,12 +43,9 @@ class Curves:
 
 
 def _start_wandb(run_dir: Path, project: str, config: Mapping[str, Any]) -> Any:
-    try:
-        import wandb
-    except ImportError:
-        raise ValueError(
-            "wandb: expected the package wandb, found none (pip install wandb)"
-        ) from None
+    # Only where it is asked for; the command has looked whether it is there.
+    import wandb
+
     run = wandb.init(
         project=project, id=run_dir.name, name=run_dir.name, resume="allow", dir=str(run_dir),
         config=dict(config),

@@ -50,8 +50,12 @@ class Progress:
         seconds = max(end - start, 1e-9)
         return (more_steps - steps) / seconds, (more_updates - updates) / seconds
 
-    def line(self, phase: str, steps: int, updates: int) -> str:
-        """For the user."""
+    def line(self, phase: str, steps: int, updates: int, updates_left: int) -> str:
+        """For the user.
+
+        Args:
+            updates_left: to make until the run's end.
+        """
         steps_rate, updates_rate = self.rates()
         text = (
             f"steps {steps:,}/{self._target:,} ({phase.replace('_', ' ')})  updates {updates:,}  "
@@ -59,9 +63,16 @@ class Progress:
         )
         if self._recent:
             text += f"  success {sum(self._recent)}/{len(self._recent)} of the last episodes"
-        if steps_rate > 0.0:
-            text += f"  {_duration((self._target - steps) / steps_rate)} left"
-        return text
+        # Whichever takes longer at the rates of late, where they are known.
+        left = [
+            number / rate
+            for number, rate in (
+                (self._target - steps, steps_rate),
+                (updates_left, updates_rate),
+            )
+            if number > 0 and rate > 0.0
+        ]
+        return f"{text}  {_duration(max(left))} left" if left else text
 
 
 def _duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from resfit_rl.agent import DivergedError, save_policy
+from resfit_rl.agent.speed import Speed
 from resfit_rl.base_policies import base_policy_identity
 from resfit_rl.control import ChunkSchedule
 from resfit_rl.episode_store import (
@@ -108,11 +109,11 @@ class TrainingRun:
             DivergedError: it cannot go on; the last checkpoint is from before.
             BasePolicyError, CheckpointError, ValueError, OSError: it cannot begin.
         """
-        warnings.simplefilter("always")
-        warnings.showwarning = lambda message, *_: self._log(f"warning: {message}")
         settings = self._settings
         torch.set_num_threads(settings.threads)
-        with self._open:
+        with self._open, warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = lambda message, *_: self._log(f"warning: {message}")
             # First: their processes start while the demonstrations are read.
             self._collectors = self._open_collectors()
             self._open.callback(lambda: self._collectors.close())
@@ -197,6 +198,7 @@ class TrainingRun:
             settings.device,
             # Collectors may be about to read some that are older than the newest.
             keep_weights=settings.ahead + 5,
+            speed=None if settings.speed_ups else Speed(False, False, False),
         )
         self._log(
             f"{len(offline)} demonstrations, {learner.buffer.offline_transitions} transitions, "
@@ -403,7 +405,12 @@ class TrainingRun:
         self._printed = now
         learner = self._learner
         self._progress.point(learner.environment_steps, learner.updates)
-        line = self._progress.line(learner.phase, learner.environment_steps, learner.updates)
+        line = self._progress.line(
+            learner.phase,
+            learner.environment_steps,
+            learner.updates,
+            learner.agent.updates_owed(self._target, learner.buffer),
+        )
         if under_way := self._evaluator.under_way:
             line += f"  [{under_way}]"
         self._log(line)

@@ -34,6 +34,7 @@ class Settings:
         image_size: (height, width) of all cameras, pixels.
         max_steps: of an episode; None for the task's.
         device: where networks are trained.
+        speed_ups: whether a GPU computes in bfloat16, compiled and as a CUDA graph.
         collector_device: where base policy and residual act.
         threads: CPU threads of an update.
         environments: simulations that collect at once.
@@ -63,6 +64,7 @@ class Settings:
     image_size: tuple[int, int]
     max_steps: int | None
     device: str
+    speed_ups: bool
     collector_device: str
     threads: int
     environments: int

@@ -1,0 +1,1 @@
+"""Many training runs from one table, and what they say together."""
