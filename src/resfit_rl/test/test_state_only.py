@@ -50,9 +50,9 @@ def test_state_holds_the_object(simulation):
     np.testing.assert_allclose(seen.state[9:12], cube[:3], rtol=1e-6)
     between = cube[:3] - frame.end_effectors["right"][:3]
     np.testing.assert_allclose(seen.state[16:], between, rtol=1e-5)
-    # The same scene as with cameras; but the cube's size is drawn when a simulation is made.
+    # The same scene as with cameras, the cube's size included.
     other = make_simulation(get_task("Lift"), rendering=None)
-    np.testing.assert_allclose(other.reset(3).privileged["cube"], cube, atol=2e-3)
+    np.testing.assert_array_equal(other.reset(3).privileged["cube"], cube)
     other.close()
 
 

@@ -70,6 +70,8 @@ def make_environment(task: Task) -> Any:
         hard_reset=False,
         ignore_done=True,
         control_freq=task.control_frequency,
+        # Sizes of some objects are drawn here, once; the starts are drawn by each reset's seed.
+        seed=0,
         **options,
     )
     if environment.action_dim != task.action_dim:
