@@ -24,7 +24,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import WrenchStamped
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from resfit_interfaces.msg import EpisodeState, ExecutedAction, SafetyStatus
@@ -59,6 +59,10 @@ class Reaction(Node):
             (DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.DIAGNOSTICS),
         ):
             self.create_subscription(kind, name, callback, profile)
+
+    @property
+    def episode(self) -> int:
+        return self._state.episode_id
 
     def _on_state(self, message: EpisodeState) -> None:
         if message.episode_id != self._state.episode_id:
@@ -105,7 +109,7 @@ class Reaction(Node):
         time.sleep(rng.uniform(0, PERIOD))  # anywhere within a period
         if self._state.state != running or self._verdict or self._newest is None:
             return None
-        message, self._hold = self._newest, ""
+        message = self._newest
         message.wrench.force.z += self._force
         episode, known = self._state.episode_id, len(self._steps)
         sent = time.monotonic()
@@ -114,22 +118,24 @@ class Reaction(Node):
         def fault():
             return next((step for step in self._steps[known:] if step[1].fault), None)
 
-        if not self.until(lambda: fault() is not None, 5.0) or not self._verdict:
+        if not self.until(lambda: fault() is not None and self._verdict, 5.0):
             return None
-        reported, step = fault()
+        # The next episode forgets both; what the driver tells from now on includes this hold.
+        (reported, step), verdict, self._hold = fault(), 1e3 * (self._verdict - sent), ""
         if not step.reason.startswith("safety: wrench") or step.episode_id != episode:
             return None
         # Told of after the sample and yet commanded before it: what was under way.
         between = sum(not s.held for _, s in self._steps[known:]) - 1
+        between = max(0, between)
         if not self.until(lambda: self._hold != "", 5.0):
             raise SystemExit(f"expected '{HOLD}' of the driver in /diagnostics, found none")
-        verdict, hold = 1e3 * (self._verdict - sent), float(self._hold)
+        hold = float(self._hold)
         return {
             "verdict": verdict,
             "hold": hold,
             "reaction": verdict + hold,
             "report": 1e3 * (reported - sent),
-            "commands": max(0, between),
+            "commands": between,
         }
 
 
@@ -148,15 +154,18 @@ def main() -> int:
     node = Reaction(arguments.namespace, arguments.wrist, arguments.force)
     rows: list[dict[str, float]] = []
     spoilt = 0
-    while len(rows) < arguments.trials and spoilt <= arguments.trials:
-        row = node.trial(rng)
-        if row is None:
-            spoilt += 1
-        else:
-            rows.append(row)
-            print(f"\r{len(rows)} of {arguments.trials}", end="", file=sys.stderr, flush=True)
-        state = node._state.episode_id
-        node.until(lambda state=state: node._state.episode_id != state, TIMEOUT)
+    try:
+        while len(rows) < arguments.trials and spoilt <= 5 * arguments.trials:
+            row = node.trial(rng)
+            if row is None:
+                spoilt += 1
+            else:
+                rows.append(row)
+                print(f"\r{len(rows)} of {arguments.trials} ", end="", file=sys.stderr, flush=True)
+            episode = node.episode
+            node.until(lambda episode=episode: node.episode != episode, TIMEOUT)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass  # What was measured so far is told.
     print(file=sys.stderr)
     if not rows:
         print(f"no trial of {spoilt} came to a safety stop", file=sys.stderr)
@@ -169,7 +178,7 @@ def main() -> int:
         print(f"| {name} | " + " | ".join(cells) + " |")
     commands = [int(row["commands"]) for row in rows]
     print(f"\ncommands between sample and hold: at most {max(commands)}, in all {sum(commands)}")
-    rclpy.shutdown()
+    rclpy.try_shutdown()
     return 0
 
 
