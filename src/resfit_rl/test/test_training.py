@@ -21,12 +21,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from resfit_rl.base_policies import base_policy_identity
 from resfit_rl.episode_store import EpisodeStore
+from resfit_rl.evaluation import Candidate, EvaluationError
 from resfit_rl.learning.announcement import Announcement, load_announced
 from resfit_rl.learning.publication import newest_publication
 from resfit_rl.tasks import get_task
 from resfit_rl.training.collector import Assignment, CollectorSettings
 from resfit_rl.training.collectors import CollectionError, CollectorProcesses, OwnCollector
 from resfit_rl.training.command import main
+from resfit_rl.training.evaluations import EvaluationJob, Evaluator
 from resfit_rl.training.progress import Progress
 from resfit_rl.training.scores import Score, ScoresError, read_scores, write_scores
 from resfit_rl.training.weights_log import WeightsLog
@@ -184,6 +186,26 @@ def test_a_collector_that_always_dies_ends_the_run(tmp_path):
     finally:
         collectors.close()
     assert not multiprocessing.active_children()
+
+
+def test_an_evaluation_that_always_dies_ends_the_run():
+    said = []
+    candidate = Candidate("can_state", "act", str(MODEL), max_steps=10)
+    evaluator = Evaluator(candidate, range(2), 1, said.append)
+    try:
+        evaluator.add(EvaluationJob(10, 12, 0, None))
+        assert evaluator.pending == 1
+        assert evaluator.under_way == "evaluation at 10 steps: 0 of 2 episodes"
+        with pytest.raises(
+            EvaluationError, match=r"at 10 steps: .* died \(exit code -9\), 3 times"
+        ):
+            while True:
+                for process in multiprocessing.active_children():
+                    process.kill()
+                assert evaluator.take() == []
+        assert len(said) == 2 and "running it again" in said[0]
+    finally:
+        evaluator.close()
 
 
 @pytest.mark.timeout(600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,6 +15,9 @@ from resfit_rl.evaluation import Candidate, EvaluationError, run_episodes
 from resfit_rl.processes import end, end_with_parent, start_without_ctrl_c
 from resfit_rl.simulation import SimulationError
 from resfit_rl.training.scores import Score
+
+# In a row, after which the run ends.
+MAX_FAILURES = 3
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,18 @@ class Evaluator:
         candidate: base policy and how it is run; a job adds the residual.
         seeds: of the start states.
         workers: processes that run the episodes.
+        log: called with a line for each problem that is being dealt with.
     """
 
-    def __init__(self, candidate: Candidate, seeds: Sequence[int], workers: int) -> None:
+    def __init__(
+        self,
+        candidate: Candidate,
+        seeds: Sequence[int],
+        workers: int,
+        log: Callable[[str], None],
+    ) -> None:
+        self._log = log
+        self._failures = 0  # in a row
         self._candidate = candidate
         self._seeds = seeds
         self._workers = workers
@@ -75,13 +87,25 @@ class Evaluator:
         """Scores found since the last call.
 
         Raises:
-            EvaluationError: an evaluation failed, or its process died.
+            EvaluationError: an evaluation failed again and again.
         """
         if self._running is None:
             return []
-        successes = self._running.poll()
+        try:
+            successes = self._running.poll()
+        except EvaluationError as error:
+            self._failures += 1
+            if self._failures >= MAX_FAILURES:
+                text = f"{error}, {self._failures} times in a row; its output is above"
+                raise EvaluationError(text) from error
+            self._log(f"{error}; running it again")
+            self._jobs.appendleft(self._running.job)
+            self.close()
+            self._start()
+            return []
         if successes is None:
             return []
+        self._failures = 0
         job, seconds = self._running.job, time.monotonic() - self._running.start
         self.close()
         self._start()
@@ -144,8 +168,8 @@ class _Running:
         except (EOFError, OSError):
             self._process.join(1.0)
             raise EvaluationError(
-                f"evaluation at {self.job.milestone} steps: expected its process to live, found it "
-                f"dead (exit code {self._process.exitcode})"
+                f"evaluation at {self.job.milestone:,} steps: its process died (exit code "
+                f"{self._process.exitcode})"
             ) from None
         return None
 

@@ -240,6 +240,7 @@ class TrainingRun:
             ),
             range(first, first + settings.evaluation_episodes),
             settings.evaluation_workers,
+            self._log,
         )
         if settings.evaluate_every:
             known = {score.milestone for score in self._scores}
@@ -275,7 +276,7 @@ class TrainingRun:
                 if self._loop.settled:
                     self._when_settled()
                 done = self._loop.settled and self._learner.environment_steps >= self._target
-                if done and not self._evaluator.pending:
+                if done and not self._evaluator.pending and not self._unwritten:
                     return
                 if done:
                     self._collectors.close()
