@@ -1,6 +1,6 @@
 """The whole training loop: overlapped, and in turn; what each spends its time on.
 
-    ./resfit bench training                                       (Can without cameras, CPU)
+    ./resfit bench training                                       (Lift without cameras, CPU)
     ./resfit bench training task:=can device:=cuda steps:=6000    (the paper's networks)
 
 Runs ./resfit train a few times, with a short warm-up and otherwise the given hyperparameters.

@@ -161,7 +161,7 @@ class Trainer:
         self.device = torch.device(device)
         self.data = ChunkDataset(demonstrations, config.predicted_actions)
         self.data_identity = demonstrations_identity(demonstrations)
-        sizes = [frames.shape[1:3] for frames in demonstrations[0].images.values()]
+        sizes = [(frames.shape[1], frames.shape[2]) for frames in demonstrations[0].images.values()]
         torch.manual_seed(seed)
         self.model: Any = config.build(task.agent_spec(*sizes[:1]), self.data, self.device)
         self.model.to(self.device).train()

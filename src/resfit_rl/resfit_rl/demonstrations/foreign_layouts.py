@@ -43,7 +43,7 @@ from resfit_rl.demonstrations.demonstration import (
     require_pictures,
     require_within_limits,
 )
-from resfit_rl.tasks import PoseTerm, Task, get_task
+from resfit_rl.tasks import PoseTerm, RelativeTerm, Task, get_task
 
 Quaternion = tuple[float, float, float, float]
 FloatArray = NDArray[np.float64]
@@ -293,6 +293,8 @@ def _state(
             away = quaternion @ np.array(term.reference) < 0
             quaternion[away] *= -1
             parts += [low_dim[f"{arm.prefix}eef_pos"], quaternion]
+        elif isinstance(term, RelativeTerm):
+            raise DemonstrationsError(f"{where}: expected poses of {term.to}, found none")
         else:
             missing = [joint for joint in term.joints if joint not in joints]
             if missing:
