@@ -7,7 +7,7 @@ Once in each episode, at a random moment, this node sends one sample over the th
 of a wrist, as a sensor would. Times are wall times of the machine that runs it all:
 
 - verdict: from there until the safety monitor's stop has come to this node;
-- hold: from the stop's arrival at the driver until the hold is applied, by the driver's own clock
+- hold: from the stop's arrival at the driver until the hold is commanded, by the driver's own clock
   (in /diagnostics, after the episode);
 - reaction: their sum, from the sample to the hold;
 - report: from the sample until executed_action tells of the hold, which is at the end of its step.

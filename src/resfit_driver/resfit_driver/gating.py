@@ -36,8 +36,8 @@ class Gating:
         emergency_stop: why the emergency stop is engaged; empty when it is not. It stays until
             someone releases it, whatever becomes of the node that engaged it.
         late_commands: of the present episode, that came after their step was held.
-        stop_to_hold: s from the arrival of the newest stop of the safety monitor until the hold for
-            it was applied; None before the first.
+        stop_to_hold: s from the arrival of the newest stop of the safety monitor until the gate
+            gave the hold for it, which is then commanded; None before the first.
     """
 
     def __init__(
@@ -71,9 +71,6 @@ class Gating:
         """The verdict's action is applied: the next step wants a new command."""
         self._command = None
         self._held_last = verdict.held
-        if self._stopped is not None and verdict.held:
-            self.stop_to_hold = time.monotonic() - self._stopped
-            self._stopped = None
 
     def judge(
         self, joint_positions: Mapping[str, float], self_collisions: Collection[str] = ()
@@ -84,6 +81,10 @@ class Gating:
             # A repetition of a command that was executed is no news.
             self.late_commands += self._command.step == self._stepping.step - 1 and self._held_last
             self._command = None
+        if verdict.fault and self._stopped is not None:
+            # A final verdict is carried out at once.
+            self.stop_to_hold = time.monotonic() - self._stopped
+            self._stopped = None
         return verdict
 
     def judge_reset(
