@@ -68,7 +68,7 @@ def newest_weights(run_dir):
     return load_file(max((run_dir / "weights").iterdir()))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_from_collection_to_curve_though_a_collector_dies(tmp_path, capfd):
     run_dir = tmp_path / "run"
 
@@ -125,7 +125,7 @@ def test_from_collection_to_curve_though_a_collector_dies(tmp_path, capfd):
         assert sum(s for a, s in seconds.items() if a != "all") == pytest.approx(seconds["all"])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
@@ -208,7 +208,7 @@ def test_an_evaluation_that_always_dies_ends_the_run():
         evaluator.close()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_failing_collector_says_why(tmp_path):
     settings = dataclasses.replace(SETTINGS, base_policy_path=str(tmp_path / "none"))
     collectors = CollectorProcesses(settings, tmp_path, 1, print)
