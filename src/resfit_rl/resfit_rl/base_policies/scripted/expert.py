@@ -40,11 +40,11 @@ def _package_handover(task: Task, rng: np.random.Generator) -> EpisodeExpert:
 
 _EXPERTS: dict[str, Callable[[Task, np.random.Generator], EpisodeExpert]] = {
     "can": PandaExpert,
-    "lift_state": PandaExpert,
     "square": PandaExpert,
     "box_cleanup": BoxCleanupExpert,
     "can_sort": CanSortExpert,
     "coffee": CoffeeExpert,
+    "lift_state": PandaExpert,
     "woolly_ball_pnp": _woolly_ball_pnp,
     "package_handover": _package_handover,
 }
