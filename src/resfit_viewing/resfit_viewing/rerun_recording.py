@@ -50,7 +50,7 @@ class RerunRecording:
     """Logs to the recording that was opened last.
 
     Args:
-        robot: whose shapes are logged once.
+        robot: whose shapes are logged once, each when its body is there.
         cameras: as the task names them.
     """
 
@@ -62,8 +62,9 @@ class RerunRecording:
         middle = np.array([*robot.middle, 0.0])
         rr.send_blueprint(blueprint(cameras, middle))
         rr.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
-        for number, shape in enumerate(robot.shapes()):
-            _log_shape(f"world/bodies/{shape.body}/{number}", shape)
+        self._shapes: dict[str, list[Shape]] = {}  # not logged yet
+        for shape in robot.shapes():
+            self._shapes.setdefault(shape.body, []).append(shape)
         for series in _SERIES.values():
             for entity, name in series.items():
                 rr.log(f"plots/{entity}", rr.SeriesLines(names=name), static=True)
@@ -79,6 +80,10 @@ class RerunRecording:
     def robot(self) -> None:
         """The bodies where the robot's model has them now; those that stand still cost nothing."""
         for name, body in self._bodies.items():
+            if name in self._robot.absent:
+                continue
+            for number, shape in enumerate(self._shapes.pop(name, ())):
+                _log_shape(f"world/bodies/{name}/{number}", shape)
             position, quaternion = self._robot.pose(body)
             pose = np.concatenate([position, quaternion])
             before = self._poses.get(name)

@@ -1,7 +1,7 @@
 """Where the robot is and what it is asked for, from joint positions and actions; no ROS here."""
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -60,6 +60,9 @@ class ShownRobot:
     Args:
         task: says what its actions mean.
         parts: the model; what it holds of a scene is shown too.
+
+    Attributes:
+        absent: bodies of things that no sensor has spoken of: the task has put them elsewhere.
     """
 
     def __init__(self, task: Task, parts: ModelParts) -> None:
@@ -70,6 +73,8 @@ class ShownRobot:
         self._asked = mujoco.MjData(self._model)
         self._joints = {self._model.joint(i).name: i for i in range(self._model.njnt)}
         self._deltas = dict(zip(parts.end_effectors, _first_deltas(task), strict=False))
+        self.absent = frozenset[str]()
+        self._be_absent(parts.objects)
         geoms = range(self._model.ngeom)
         self._shown = [geom for geom in geoms if self._is_shown(geom)]
         self._update()
@@ -94,6 +99,8 @@ class ShownRobot:
         for name, pose in objects.items():
             if name in self._parts.objects:
                 self._place(self._parts.objects[name], np.asarray(pose, np.float64))
+        if objects:
+            self._be_absent(self._parts.objects.keys() - objects.keys())
         self._update()
 
     def pose(self, body: int) -> tuple[Array, Array]:
@@ -216,6 +223,15 @@ class ShownRobot:
             and model.geom_bodyid[geom] != 0
             and (kind == mujoco.mjtGeom.mjGEOM_MESH or kind in _PRIMITIVES)
             and model.geom_rgba[geom][3] > 0
+        )
+
+    def _be_absent(self, names: Iterable[str]) -> None:
+        # A thing may be of several bodies; what stands on the floor of the model is its own root.
+        roots = {self._parts.objects[name] for name in names}
+        self.absent = frozenset(
+            self._model.body(body).name
+            for body in range(1, self._model.nbody)
+            if int(self._model.body_rootid[body]) in roots
         )
 
     def _update(self) -> None:

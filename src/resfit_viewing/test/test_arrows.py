@@ -120,6 +120,7 @@ def test_a_wrench_turns_with_its_wrist(vega):
 def test_things_of_the_scene_stand_where_they_are_said_to_be():
     robot = shown_robot(get_task("woolly_ball_pnp"), scene=True)
     bodies = robot.bodies()
+    assert {"bin", "ball"} <= robot.absent  # until a sensor has spoken of them
     for name, pose in {
         "bin": [0.5, 0.2, 0.9, 0, 0, 0, 1],  # moved by the reset only
         "ball": [0.4, -0.1, 1.1, 0, 0, np.sqrt(0.5), np.sqrt(0.5)],  # falls
@@ -127,6 +128,8 @@ def test_things_of_the_scene_stand_where_they_are_said_to_be():
         robot.move({}, {name: pose})
         position, quaternion = robot.pose(bodies[name])
         np.testing.assert_allclose([*position, *quaternion], pose, atol=1e-6)
+        assert name not in robot.absent
+    assert "bin" in robot.absent  # the last word was of the ball alone
 
 
 def test_all_of_the_robot_is_seen_and_its_frames_are_named(vega):
