@@ -269,6 +269,15 @@ def foxglove(task: Task, root: str) -> dict[str, Any]:
     }
     pictures = [name for name in panels if name.startswith("Image!")]
     curves_ = [name for name in panels if name.startswith("Plot!")]
+    # A task may have no camera.
+    scene: Any = "3D!robot"
+    if pictures:
+        scene = {
+            "direction": "column",
+            "first": scene,
+            "second": _split("row", pictures),
+            "splitPercentage": 65,
+        }
     beside = ["RawMessages!safety", "RawMessages!episode", "DiagnosticSummary!nodes"]
     return {
         "configById": panels,
@@ -277,12 +286,7 @@ def foxglove(task: Task, root: str) -> dict[str, Any]:
         "playbackConfig": {"speed": 1},
         "layout": {
             "direction": "row",
-            "first": {
-                "direction": "column",
-                "first": "3D!robot",
-                "second": _split("row", pictures),
-                "splitPercentage": 65,
-            },
+            "first": scene,
             "second": {
                 "direction": "row",
                 "first": _split("column", curves_),
