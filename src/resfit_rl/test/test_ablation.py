@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_training import MODEL, SMALL
+from test_training import SMALL, write_recording
 
 from resfit_rl.agent import load_agent_config
 from resfit_rl.training.ablation.command import main
@@ -21,8 +21,8 @@ TABLE = """
 tasks: [lift_state]
 agent_config: {config}
 seeds: [0, 1]
-train: {{base_policy_path: {model}, demonstrations: none, max_steps: 8, steps: 48, overlap: false,
-  evaluate_every: 48, evaluation_episodes: 1}}
+train: {{base_policy: replayed, base_policy_path: {recording}, demonstrations: none,
+  max_steps: 8, steps: 48, overlap: false, evaluate_every: 48, evaluation_episodes: 1}}
 variants:
   full: {{}}
   utd_1/2: {{utd_ratio: 0.5}}
@@ -36,7 +36,7 @@ def ablation_file(tmp_path):
     config = tmp_path / "small.yaml"
     config.write_text(SMALL)
     path = tmp_path / "small_ablation.yaml"
-    path.write_text(TABLE.format(config=config, model=MODEL))
+    path.write_text(TABLE.format(config=config, recording=write_recording(tmp_path)))
     return path
 
 

@@ -34,7 +34,6 @@ from resfit_rl.training.scores import Score, ScoresError, read_scores, write_sco
 from resfit_rl.training.weights_log import WeightsLog
 
 ROOT = Path(__file__).parents[3]
-MODEL = ROOT / "models/act_lift_state"
 SMALL = f"""
 base: {ROOT}/config/agents/lift_state.yaml
 warmup_steps: 40
@@ -45,10 +44,21 @@ spatial_dim: 16
 critic_hidden_dim: 16
 actor_hidden_dim: 16
 """
-SETTINGS = CollectorSettings(
-    task="lift_state", base_policy="act", base_policy_path=str(MODEL), replan_interval=3, lead=2,
-    image_size=(84, 84), max_steps=10, seed=3, device="cpu", threads=1,
-)  # fmt: skip
+
+
+def write_recording(folder):
+    """A base policy that starts quickly: LeRobot takes a process many seconds to import."""
+    path = folder / "actions.npy"
+    np.save(path, np.random.default_rng(0).uniform(-0.5, 0.5, (10, 7)).astype(np.float32))
+    return path
+
+
+def settings(folder):
+    return CollectorSettings(
+        task="lift_state", base_policy="replayed", base_policy_path=str(write_recording(folder)),
+        replan_interval=3, lead=2, image_size=(84, 84), max_steps=10, seed=3, device="cpu",
+        threads=1,
+    )  # fmt: skip
 
 
 def arguments(folder, **changes):
@@ -56,7 +66,8 @@ def arguments(folder, **changes):
     config = folder / "small.yaml"
     config.write_text(SMALL)
     values = {
-        "task": "lift_state", "base_policy_path": MODEL, "demonstrations": "none",
+        "task": "lift_state", "base_policy": "replayed",
+        "base_policy_path": write_recording(folder), "demonstrations": "none",
         "agent_config": config, "run": folder / "run", "max_steps": 10, "steps": 100,
         "evaluate_every": 0, "seed": 3, "overlap": "false",
     } | changes  # fmt: skip
@@ -108,7 +119,7 @@ def test_from_collection_to_curve_though_a_collector_dies(tmp_path, capfd):
 
     # What acts in the graph takes the weights: the policy node's own way.
     task = get_task("lift_state")
-    identity = base_policy_identity("act", task, MODEL)
+    identity = base_policy_identity("replayed", task, write_recording(tmp_path))
     publication = newest_publication(run_dir / "weights", task, task.agent_spec(), identity)
     announced = Announcement(publication.version, str(publication.path), publication.sha256)
     policy = load_announced(announced, task, task.agent_spec(), identity, "cpu")
@@ -151,10 +162,10 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
 
 
 def test_a_run_is_not_mixed_with_another_seeds(tmp_path, capsys):
-    settings = tmp_path / "run" / "training.json"
-    settings.parent.mkdir()
+    begun = tmp_path / "run" / "training.json"
+    begun.parent.mkdir()
     values = {"agent": "resfit", "replan_interval": 3, "lead": 2, "max_steps": 10}
-    settings.write_text(json.dumps(values | {"seed": 5}))
+    begun.write_text(json.dumps(values | {"seed": 5}))
     assert main(arguments(tmp_path)) == 1
     printed = capsys.readouterr().err
     assert "training.json: seed: expected 5, as this run was begun, found 3" in printed
@@ -174,7 +185,7 @@ def test_what_is_missing_is_named(tmp_path, capsys):
 
 def test_a_collector_that_always_dies_ends_the_run(tmp_path):
     said = []
-    collectors = CollectorProcesses(SETTINGS, tmp_path, 1, said.append)
+    collectors = CollectorProcesses(settings(tmp_path), tmp_path, 1, said.append)
     try:
         collectors.assign(Assignment(1, Announcement(1, "weights", ""), True))
         with pytest.raises(CollectionError, match=r"collector 0 died .* 3 times in a row"):
@@ -188,9 +199,9 @@ def test_a_collector_that_always_dies_ends_the_run(tmp_path):
     assert not multiprocessing.active_children()
 
 
-def test_an_evaluation_that_always_dies_ends_the_run():
+def test_an_evaluation_that_always_dies_ends_the_run(tmp_path):
     said = []
-    candidate = Candidate("can_state", "act", str(MODEL), max_steps=10)
+    candidate = Candidate("lift_state", "replayed", str(write_recording(tmp_path)), max_steps=10)
     evaluator = Evaluator(candidate, range(2), 1, said.append)
     try:
         evaluator.add(EvaluationJob(10, 12, 0, None))
@@ -210,8 +221,8 @@ def test_an_evaluation_that_always_dies_ends_the_run():
 
 @pytest.mark.timeout(1800)
 def test_a_failing_collector_says_why(tmp_path):
-    settings = dataclasses.replace(SETTINGS, base_policy_path=str(tmp_path / "none"))
-    collectors = CollectorProcesses(settings, tmp_path, 1, print)
+    without = dataclasses.replace(settings(tmp_path), base_policy_path=str(tmp_path / "none"))
+    collectors = CollectorProcesses(without, tmp_path, 1, print)
     try:
         with pytest.raises(CollectionError, match=str(tmp_path / "none")):
             collectors.assign(Assignment(1, Announcement(1, "weights", ""), True))
@@ -265,7 +276,7 @@ def test_weights_log(tmp_path):
 def test_file_size_limit_is_a_full_disk(tmp_path):
     """What cannot be written is kept, said once, and written later."""
     said = []
-    collector = OwnCollector(SETTINGS, tmp_path, said.append)
+    collector = OwnCollector(settings(tmp_path), tmp_path, said.append)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         weights = _initial_weights(tmp_path)
@@ -291,5 +302,7 @@ def _initial_weights(folder):
     task = get_task("lift_state")
     spec = task.agent_spec()
     policy = ResidualPolicy.initial(load_agent_config(config), spec, Normaliser.from_spec(spec))
-    found = publish(folder, 1, policy, task, base_policy_identity("act", task, MODEL))
+    found = publish(
+        folder, 1, policy, task, base_policy_identity("replayed", task, write_recording(folder))
+    )
     return Announcement(1, str(found.path), found.sha256)
