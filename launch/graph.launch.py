@@ -32,6 +32,7 @@ def parameters(*names):
     """Node parameters that take the values of the launch arguments of the same names."""
     # Text stays text: a run directory may be called 2026.
     kinds = dict.fromkeys(("seed", "replan_interval", "lead", "image_width", "image_height"), int)
+    kinds["max_identical_images"] = int
     kinds |= dict.fromkeys(("evaluation", "residual", "use_sim_time"), bool)
     kinds |= dict.fromkeys(("demonstrations_wait", "stamp_slop", "camera_delay"), float)
     return {
@@ -170,6 +171,13 @@ def generate_launch_description():
             description="An observation takes the pictures of this long before its stamp, s.",
         ),
         DeclareLaunchArgument(
+            "max_identical_images",
+            default_value="0",
+            description="The same picture bit for bit in that many observations while a joint "
+            "moves is a frozen camera; 0: never. A simulated camera has no noise: what moves out "
+            "of its sight leaves its picture the same.",
+        ),
+        DeclareLaunchArgument(
             "device",
             default_value="cpu",
             choices=["cpu", "cuda"],
@@ -198,7 +206,7 @@ def generate_launch_description():
         ),
     ]
     images = ("image_width", "image_height")
-    timing = ("stamp_slop", "camera_delay")
+    timing = ("stamp_slop", "camera_delay", "max_identical_images")
     schedule = ("replan_interval", "lead")
     base = parameters("base_policy") | {
         "base_policy_path": ParameterValue(

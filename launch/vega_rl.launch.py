@@ -181,6 +181,13 @@ def generate_launch_description():
             "twin, 0.05 for the real robot.",
         ),
         DeclareLaunchArgument(
+            "max_identical_images",
+            default_value="",
+            description="The same picture bit for bit in that many observations while a joint "
+            "moves is a frozen camera; 0: never. '': 0 for the twin, whose pictures have no "
+            "noise, 10 for the real robot.",
+        ),
+        DeclareLaunchArgument(
             "autostart",
             default_value="false",
             choices=TRUTH,
@@ -240,6 +247,7 @@ def generate_launch_description():
                 agent_config=[SHARE, "/config/agents/vega_twin.yaml"],
                 stamp_slop="0.0",
                 camera_delay="0.0",
+                max_identical_images="0",
             )
         ],
         condition=IfCondition(EqualsSubstitution(LaunchConfiguration("robot"), "twin")),
@@ -255,6 +263,7 @@ def generate_launch_description():
                 safety_config=[SHARE, "/config/safety/vega_real.yaml"],
                 stamp_slop="0.02",
                 camera_delay="0.05",
+                max_identical_images="10",
             ),
             driver,
             camera("zed", parameters(svo=str)),

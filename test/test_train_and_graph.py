@@ -16,13 +16,13 @@ ROOT = Path(__file__).parents[1]
 def test_one_run_directory(launch_sim, tmp_path):
     run_dir, agent = tmp_path / "run", tmp_path / "agent.yaml"
     agent.write_text(
-        f"base: {ROOT}/config/agents/can_state.yaml\n"
+        f"base: {ROOT}/config/agents/lift_state.yaml\n"
         "warmup_steps: 150\ncritic_warmup_updates: 20\nbatch_size: 32\n"
     )
 
     def train(steps):
-        command = [sys.executable, "-m", "resfit_rl.training", "--task", "can_state"]
-        command += ["--base-policy-path", str(ROOT / "models/act_can_state")]
+        command = [sys.executable, "-m", "resfit_rl.training", "--task", "lift_state"]
+        command += ["--base-policy-path", str(ROOT / "models/act_lift_state")]
         command += ["--demonstrations", "none", "--agent-config", str(agent)]
         command += ["--run", str(run_dir), "--steps", str(steps), "--evaluate-every", "0"]
         found = subprocess.run(command, capture_output=True, text=True)
@@ -32,7 +32,7 @@ def test_one_run_directory(launch_sim, tmp_path):
     train(400)
     before = EpisodeStore(run_dir).ids()
     graph = launch_sim(
-        "task:=can_state", f"run_dir:={run_dir}", f"agent_config:={agent}", "demonstrations:=none",
+        "task:=lift_state", f"run_dir:={run_dir}", f"agent_config:={agent}", "demonstrations:=none",
         "episodes:=2",
     )  # fmt: skip
     graph.wait_for(r"\[learner-\d+\].*resumed from .*checkpoint_", 300)

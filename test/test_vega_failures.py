@@ -114,6 +114,7 @@ ARGUMENTS = (
     "task:=woolly_ball_pnp",
     "base_policy:=scripted",
     "evaluation:=true",
+    "max_identical_images:=10",
     f"image_height:={SIZE}",
     f"image_width:={SIZE}",
 )
